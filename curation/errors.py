@@ -1,0 +1,78 @@
+"""Errors that curation raises at its edges, and the reasons a record or sample can be refused for.
+
+    CurationError                what a user can mend; the command line prints it as one paragraph
+    ├── ConfigurationError       catalog, mixture, settings or usage is wrong: exit status 2
+    │   ├── CatalogError
+    │   ├── MixtureError
+    │   └── StoreError           the root cannot be used (no permission, disk full, not a folder)
+    ├── PlanError                a mixture that asks for what is not there: exit status 1
+    ├── SourceError              upstream data that cannot be read as a whole: exit status 1
+    └── ShardError               a release that does not hold what its manifest says: exit status 1
+
+Bad *records* raise nothing past the step that met them: they become rows with a `RejectReason`.
+"""
+
+from enum import StrEnum
+
+
+class CurationError(Exception):
+    """Something a user can mend. The message names the thing, what was found, what was expected and what to do."""
+
+    exit_code = 1
+
+
+class ConfigurationError(CurationError):
+    """Settings, files or arguments given by the user are wrong."""
+
+    exit_code = 2
+
+
+class CatalogError(ConfigurationError):
+    """The catalog file is missing, malformed or names what does not exist."""
+
+
+class MixtureError(ConfigurationError):
+    """A mixture YAML is missing, malformed or at odds with the catalog."""
+
+
+class StoreError(ConfigurationError):
+    """The root cannot be read or written."""
+
+
+class PlanError(CurationError):
+    """A well-formed mixture asks for more than the pool holds."""
+
+
+class SourceError(CurationError):
+    """Upstream data of one source cannot be read at all."""
+
+
+class ShardError(CurationError):
+    """A shard, index or manifest is missing, truncated or out of step with the others."""
+
+
+class RejectReason(StrEnum):
+    """Why an upstream record did not become a sample (column `reason` of `rejected-*.parquet`)."""
+
+    BAD_JSON = "bad_json"
+    MISSING_FIELD = "missing_field"
+    UNSUPPORTED_VALUE = "unsupported_value"
+    EMPTY_QUESTION = "empty_question"
+    EMPTY_ANSWER = "empty_answer"
+    MARKER_MISMATCH = "marker_mismatch"
+    TOO_MANY_IMAGES = "too_many_images"
+    PATH_ESCAPES = "path_escapes"
+    MISSING_IMAGE = "missing_image"
+    UNREADABLE_IMAGE = "unreadable_image"
+    TRUNCATED_IMAGE = "truncated_image"
+    IMAGE_TOO_LARGE = "image_too_large"
+
+
+class DropReason(StrEnum):
+    """Why a sample is not in the pool or not in a release (column `reason` of verdict tables)."""
+
+    NO_WORDS = "no_words"
+    EXACT_DUPLICATE = "exact_duplicate"
+    EXCLUDED = "excluded"
+    OVER_CAP = "over_cap"
+    OVER_QUOTA = "over_quota"
