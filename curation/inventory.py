@@ -1,0 +1,44 @@
+"""What the catalog lists and what of it lies under the root."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from curation.catalog import Catalog
+from curation.store import Store, latest, read_manifest
+
+
+def inventory(catalog: Catalog, store: Store) -> list[dict[str, Any]]:
+    """One row a source: category, licence, location, expected and ingested counts, state."""
+    rows: list[dict[str, Any]] = []
+    for name, source in catalog.sources.items():
+        folder = latest(store.root / "sources" / name)
+        counts = read_manifest(folder)["counts"] if folder else None
+        rows.append(
+            {
+                "source": name,
+                "category": source.category.value,
+                "license": source.license,
+                "location": [part.location.root for part in source.parts],
+                "expected": source.expected.records,
+                "records": counts["records"] if counts else None,
+                "samples": counts["samples"] if counts else None,
+                "rejected": sum(counts["rejected"].values()) if counts else None,
+                "state": _state(source.expected.records, counts),
+            }
+        )
+    return rows
+
+
+def _state(expected: int | None, counts: Mapping[str, Any] | None) -> str:
+    if counts is None:
+        return "not ingested"
+    if expected is not None and expected != counts["records"]:
+        return "count differs"
+    return "ingested"
+
+
+def ingest_summary(name: str, manifest: Mapping[str, Any]) -> tuple[str, int, int, int, str]:
+    """Source, records, samples, rejected, and the rejects by reason in words."""
+    counts = manifest["counts"]
+    reasons = ", ".join(f"{reason} {number:,}" for reason, number in counts["rejected"].items())
+    return name, counts["records"], counts["samples"], sum(counts["rejected"].values()), reasons

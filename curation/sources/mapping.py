@@ -1,0 +1,234 @@
+"""The first pass of ingestion: a chunk of records to turns and picture refs, or to rejects."""
+
+import gc
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import orjson
+import pyarrow as pa
+
+from curation.catalog import Fields, Part, Text
+from curation.sources import ADAPTERS
+from curation.sources.checks import checked
+from curation.sources.columns import Row, Turns, all_usable
+from curation.sources.joins import joined
+from curation.sources.pictures import picture_refs
+from curation.sources.readers import read
+from curation.sources.records import Batch, Reject, Span
+from curation.sources.sample_rows import Origins, rejected_table, sample_table
+from curation.store import write_json, write_table
+from curation.tables import RAW_LIMIT_BYTES
+from curation.template import Record, Template, Unusable
+
+MAPPED = pa.schema(
+    [
+        pa.field("origin_file", pa.string()),
+        pa.field("origin_position", pa.int64()),
+        pa.field("origin_id", pa.string()),
+        pa.field("turns", pa.list_(pa.string())),
+        pa.field("refs", pa.list_(pa.string())),
+        pa.field("raw", pa.binary()),
+    ]
+)
+_FILE_FIELDS = ("_file", "_dir", "_stem")
+
+
+@dataclass(frozen=True, slots=True)
+class MapTask:
+    """Chunk `number` of a source; results go to `folder` (published) and `work`."""
+
+    root: str
+    source: str
+    part: Part
+    chunk: Sequence[Span]
+    folder: str
+    work: str
+    number: int
+
+
+def map_chunk(task: MapTask) -> None:
+    """Write `samples-N` and `rejected-N` for text, `mapped-N` and `rejected-N` where pictures are still to be looked at."""
+    this = ChunkPass(task.source, Path(task.folder), Path(task.work), task.number, "map")
+    if this.is_finished():
+        return
+    mapped = _Mapped()
+    with collection_paused():
+        for span in task.chunk:
+            _map_batch(read(Path(task.root), span, task.part), task, mapped)
+    if task.part.images is not None:
+        write_table(this.mapped, mapped.table())
+    elif mapped.turns:
+        origins = Origins(mapped.files, mapped.positions, mapped.ids)
+        write_table(this.samples, sample_table(task.source, mapped.turns, None, origins))
+    this.finish(mapped.rejects, mapped.repairs)
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkPass:
+    """One pass over chunk `number`: where its results go, and whether it is done."""
+
+    source: str
+    folder: Path
+    work: Path
+    number: int
+    stage: Literal["map", "join"]
+
+    @property
+    def samples(self) -> Path:
+        """The chunk's samples, written by its last pass."""
+        return self.folder / f"samples-{self.number:05d}.parquet"
+
+    @property
+    def mapped(self) -> Path:
+        """What the first pass hands to the third."""
+        return mapped_path(self.work, self.number)
+
+    @property
+    def _counts(self) -> Path:
+        return self.work / f"counts-{self.number:05d}-{self.stage}.json"
+
+    def is_finished(self) -> bool:
+        """Whether this or an earlier attempt finished the pass."""
+        return self._counts.exists()
+
+    def finish(self, rejects: Sequence[Reject], repairs: Mapping[str, int]) -> None:
+        """Write the pass's rejects, then the counts that mark it as done."""
+        if rejects:
+            path = self.folder / f"rejected-{self.number:05d}-{self.stage}.parquet"
+            write_table(path, rejected_table(self.source, rejects))
+        counts = Counter(reject.reason.value for reject in rejects)
+        write_json(self._counts, {"rejected": dict(counts), "repaired": dict(repairs)})
+
+
+def mapped_path(work: Path, number: int) -> Path:
+    """Where the first pass leaves chunk `number` of a source with pictures."""
+    return work / f"mapped-{number:05d}.parquet"
+
+
+def read_counts(work: Path) -> tuple[Counter[str], Counter[str]]:
+    """Rejects by reason and repairs by kind over all chunks and passes."""
+    rejected: Counter[str] = Counter()
+    repaired: Counter[str] = Counter()
+    for path in work.glob("counts-*.json"):
+        counts = orjson.loads(path.read_bytes())
+        rejected.update(counts["rejected"])
+        repaired.update(counts["repaired"])
+    return rejected, repaired
+
+
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """No garbage collection in the block: it builds a chunk's records, no cycles, and would be searched over and over."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+class _Mapped:
+    """Columns of MAPPED under construction, and what was refused or mended on the way."""
+
+    def __init__(self) -> None:
+        self.files: list[str] = []
+        self.positions: list[int] = []
+        self.ids: list[str | None] = []
+        self.turns: list[Turns] = []
+        self.refs: list[list[str]] = []
+        self.raws: list[bytes] = []
+        self.rejects: list[Reject] = []
+        self.repairs: Counter[str] = Counter()
+
+    def extend(self, file: str, positions: Sequence[int], ids: Sequence[str | None], turns: Sequence[Turns]) -> None:
+        """Take a whole batch of text at once."""
+        self.files.extend([file] * len(turns))
+        self.positions.extend(positions)
+        self.ids.extend(ids)
+        self.turns.extend(turns)
+
+    def table(self) -> pa.Table:
+        columns = [self.files, self.positions, self.ids, self.turns, self.refs, self.raws]
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, MAPPED, strict=True)]
+        return pa.Table.from_arrays(arrays, schema=MAPPED)
+
+
+def _map_batch(batch: Batch, task: MapTask, mapped: _Mapped) -> None:
+    part = task.part
+    mapped.rejects.extend(batch.rejects)
+    records, positions = _complete(batch, task, mapped)
+    adapted = ADAPTERS[part.layout](records, part)
+    mapped.repairs.update(adapted.repairs)
+    refs = picture_refs(records, positions, batch.file, part)
+    rows: list[Row] = checked(adapted.rows, refs, part)
+    ids = _upstream_ids(records, part.fields)
+    if part.images is None and all_usable(rows):
+        mapped.extend(batch.file, positions, ids, rows)
+        return
+    for record, position, row, found, upstream_id in zip(records, positions, rows, refs, ids, strict=True):
+        if isinstance(row, Unusable) or isinstance(found, Unusable):
+            problem = row if isinstance(row, Unusable) else found
+            assert isinstance(problem, Unusable)
+            mapped.rejects.append(Reject.of(batch.file, position, problem.reason, problem.detail, _raw(record)))
+            continue
+        mapped.positions.append(position)
+        mapped.ids.append(upstream_id)
+        mapped.turns.append(row)
+        mapped.files.append(batch.file)
+        if part.images is not None:
+            mapped.refs.append(found)
+            mapped.raws.append(_raw(record)[:RAW_LIMIT_BYTES])
+
+
+def _complete(batch: Batch, task: MapTask, mapped: _Mapped) -> tuple[Sequence[Record], Sequence[int]]:
+    """Records with fields from their file's name and from joins; those whose joins fail are rejected."""
+    part = task.part
+    records: Sequence[Record] = batch.records
+    if any(name in str(part) for name in _FILE_FIELDS):
+        path = PurePosixPath(batch.file)
+        extra = {"_file": batch.file, "_dir": str(path.parent), "_stem": path.stem}
+        records = [{**record, **extra} for record in records]
+    if not part.join:
+        return records, batch.positions
+    whole: list[Record] = []
+    positions: list[int] = []
+    for record, position in zip(records, batch.positions, strict=True):
+        try:
+            whole.append(joined(Path(task.root), record, part.join))
+            positions.append(position)
+        except Unusable as problem:
+            mapped.rejects.append(Reject.of(batch.file, position, problem.reason, problem.detail, _raw(record)))
+    return whole, positions
+
+
+def _upstream_ids(records: Sequence[Record], fields: Fields) -> list[str | None]:
+    if isinstance(fields.id, Text):
+        return [fields.id.text] * len(records)
+    if isinstance(fields.id, str):
+        return Template(fields.id).column(records)
+    values = [record.get("id") for record in records]
+    if set(map(type, values)) == {str}:
+        return values
+    values = [record.get("_key") if value is None else value for record, value in zip(records, values, strict=True)]
+    return [value if value is None or type(value) is str else str(value) for value in values]
+
+
+def _raw(record: Mapping[str, Any]) -> bytes:
+    """The record as JSON, for the quarantine."""
+    shown = {key: value for key, value in record.items() if key != "_members"}
+    try:
+        return orjson.dumps(shown, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # orjson reads what is nested deeper than it writes
+        return orjson.dumps({str(key): _writable(value) for key, value in shown.items()})
+
+
+def _writable(value: Any) -> Any:
+    try:
+        return orjson.Fragment(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS))
+    except TypeError:
+        return "(nested too deeply to be written)"

@@ -1,0 +1,163 @@
+"""Ingest one source: upstream files to checked samples, their pictures, and a quarantine with reasons.
+
+Three passes over partitions, each written under the work folder as it finishes, so that a killed run resumes:
+*map* (records to turns and picture refs), *look* (each distinct picture read, decoded and stored once), and *join* (samples
+whose pictures are whole; the others rejected with the picture's reason). Sources without pictures are done after *map*.
+Partitions depend on the files alone, so the result is the same for any number of workers.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from curation.catalog import Catalog, Source, ingest_settings
+from curation.fingerprint import fingerprint
+from curation.inputs import PartInputs, find_inputs, hash_inputs, inputs_digest
+from curation.runtime.pool import Pool
+from curation.sources.joining import JoinTask, join_chunk
+from curation.sources.looking import LookTask, look_at_pictures, merge_tars
+from curation.sources.mapping import MapTask, map_chunk, mapped_path, read_counts
+from curation.sources.readers import chunks, survey
+from curation.sources.records import Span
+from curation.steps.step import Artefact, created_now, versions
+from curation.store import Store, is_published, point_to_latest, publish, read_manifest, remove_work, write_table
+from curation.tables import COPY_SUFFIX, copy_id
+
+VERSION = 1
+"""Bumped when the same files and settings would give other samples; published sources of older versions are then redone."""
+
+MIN_LOOK_PICTURES, MAX_LOOK_PICTURES = 64, 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """The ingestion of one catalog row."""
+
+    catalog: Catalog
+    source: Source
+
+    def run(self, store: Store, pool: Pool) -> Artefact:
+        """The published samples, made now unless they are there already.
+
+        Raises CatalogError or SourceError when the source's files cannot be found or read at all.
+        """
+        inputs = find_inputs(self.catalog, self.source)
+        files = hash_inputs(store, self.source, inputs, pool)
+        digest = inputs_digest(files)
+        name = fingerprint({"step": "ingest", "version": VERSION, "settings": ingest_settings(self.source), "inputs": digest})
+        folder = store.source(self.source.name, name)
+        if not is_published(folder):
+            pool.reporter.note(f"ingest {self.source.name}: {len(files):,} upstream files")
+            work = store.work(f"ingest-{self.source.name}", name)
+            self._make(folder, work, inputs, pool)
+            publish(folder, self._manifest(folder, work, inputs, files, digest))
+            remove_work(work)
+        point_to_latest(folder)
+        return Artefact(folder, read_manifest(folder))
+
+    def _make(self, folder: Path, work: Path, inputs: Sequence[PartInputs], pool: Pool) -> None:
+        number = 0
+        num_tars = 0
+        looked: list[Path] = []
+        for part_number, part in enumerate(self.source.parts):
+            root = inputs[part_number].root
+            spans: list[Span] = [span for file in inputs[part_number].records for span in survey(root, file, part)]
+            numbered = list(enumerate(chunks(spans), start=number))
+            number += len(numbered)
+            maps = [MapTask(str(root), self.source.name, part, chunk, str(folder), str(work), n) for n, chunk in numbered]
+            pool.map(map_chunk, maps, label=f"read {self.source.name}")
+            if part.images is None:
+                continue
+            mapped = [mapped_path(work, n) for n, _ in numbered]
+            looks = [
+                LookTask(str(root), part.images, refs, str(work), part_number * 100_000 + n)
+                for n, refs in enumerate(_distinct_refs(mapped))
+            ]
+            pool.map(look_at_pictures, looks, label=f"look at pictures of {self.source.name}")
+            facts = work / f"facts-{part_number}.parquet"
+            numbers = [task.number for task in looks]
+            num_tars = merge_tars(numbers, work, folder, facts, first_tar=num_tars, earlier=looked)
+            looked.append(facts)
+            joins = [JoinTask(self.source.name, str(facts), str(folder), str(work), n) for n, _ in numbered]
+            pool.map(join_chunk, joins, label=f"join {self.source.name}")
+        _name_copies(sorted(folder.glob("samples-*.parquet")))
+
+    def _manifest(
+        self, folder: Path, work: Path, inputs: Sequence[PartInputs], files: pl.DataFrame, digest: str
+    ) -> dict[str, Any]:
+        rejected, repaired = read_counts(work)
+        num_samples, num_images, num_tokens = _totals(sorted(folder.glob("samples-*.parquet")))
+        record_files = {f"{n}/{file}" for n, part in enumerate(inputs) for file in part.records}
+        return {
+            "source": self.source.name,
+            "fingerprint": folder.name,
+            "counts": {
+                "records": num_samples + sum(rejected.values()),
+                "samples": num_samples,
+                "rejected": dict(sorted(rejected.items())),
+                "repaired": dict(sorted(repaired.items())),
+                "images": num_images,
+                "tokens": num_tokens,
+            },
+            "expected_records": self.source.expected.records,
+            "inputs": {
+                "digest": digest,
+                "num_files": len(files),
+                "num_bytes": int(files["size"].sum()),
+                "records": files.filter(pl.col("file").is_in(sorted(record_files))).to_dicts(),
+            },
+            "settings": [part.model_dump(mode="json", exclude_defaults=True) for part in self.source.parts],
+            "version": VERSION,
+            "versions": versions(),
+            "created": created_now(),
+        }
+
+
+def _distinct_refs(mapped: Sequence[Path]) -> Iterable[list[str]]:
+    """All picture refs named by the records, sorted, in groups whose size follows from their number alone."""
+    tables = [pl.scan_parquet(path).select(pl.col("refs").explode()) for path in mapped if path.exists()]
+    if not tables:
+        return
+    refs = pl.concat(tables).drop_nulls().unique().sort("refs").collect()["refs"]
+    size = min(MAX_LOOK_PICTURES, max(MIN_LOOK_PICTURES, len(refs) // 64))
+    for first in range(0, len(refs), size):
+        yield refs[first : first + size].to_list()
+
+
+def _totals(files: Sequence[Path]) -> tuple[int, int, int]:
+    """Samples, pictures shown (repeats counted) and tokens."""
+    if not files:
+        return 0, 0, 0
+    row = pl.scan_parquet(list(files)).select(pl.len(), pl.col("num_images").sum(), pl.col("num_tokens").sum()).collect().row(0)
+    return int(row[0]), int(row[1]), int(row[2])
+
+
+def _name_copies(files: Sequence[Path]) -> None:
+    """Give records with the very same content ids of their own, numbered in order of their origin."""
+    if not files:
+        return
+    if not pl.read_parquet(list(files), columns=["sample_id"])["sample_id"].is_duplicated().any():
+        return
+    columns = ["sample_id", "origin_file", "origin_position"]
+    ids = pl.concat([pl.read_parquet(path, columns=columns).with_columns(file=pl.lit(n)) for n, path in enumerate(files)])
+    # An interrupted attempt may have renamed some files already: number all copies of a content anew.
+    ids = ids.with_columns(sample_id=pl.col("sample_id").str.replace(COPY_SUFFIX, ""))
+    repeated = ids.filter(pl.col("sample_id").is_duplicated()).sort("sample_id", "origin_file", "origin_position", "file")
+    if not len(repeated):
+        return
+    repeated = repeated.with_columns(copy=pl.int_range(pl.len()).over("sample_id")).filter(pl.col("copy") > 0)
+    for (number,), group in repeated.group_by("file"):
+        _rename(files[int(str(number))], group)
+
+
+def _rename(path: Path, copies: pl.DataFrame) -> None:
+    table = pq.read_table(path)
+    places = {(row["sample_id"], row["origin_file"], row["origin_position"]): row["copy"] for row in copies.to_dicts()}
+    base_ids = pl.Series(table.column("sample_id")).str.replace(COPY_SUFFIX, "").to_list()
+    keys = zip(base_ids, *(table.column(name).to_pylist() for name in ("origin_file", "origin_position")), strict=True)
+    renamed = [copy_id(key[0], places.get(key, 0)) for key in keys]
+    write_table(path, table.set_column(0, table.schema.field(0), [renamed]))
