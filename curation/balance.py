@@ -1,0 +1,218 @@
+"""From counts and a mixture spec to quotas: how many samples each source gives. Arithmetic only, no data.
+
+Quotas are whole numbers by largest remainder; ties go to the earlier name, so equal inputs give equal plans.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from curation.catalog import Category
+from curation.errors import PlanError
+from curation.mixture import Mixture
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quota:
+    """What one source gives: `picked` distinct of its `available` samples, `samples` with repeats.
+
+    `offered` are those under its cap, of which the plan picks.
+    """
+
+    source: str
+    category: Category
+    available: int
+    offered: int
+    picked: int
+    samples: int
+
+    @property
+    def repeat(self) -> int:
+        """How often its most frequent sample appears."""
+        return -(-self.samples // self.picked) if self.picked else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The quotas of a mixture, by source name, and what a person should know before building it."""
+
+    mixture: str
+    quotas: Mapping[str, Quota]
+    warnings: Sequence[str]
+
+    @property
+    def total(self) -> int:
+        """Samples in the mixture, repeats counted."""
+        return sum(quota.samples for quota in self.quotas.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """What a source can give: `distinct` samples under its cap, `base` with its own repeats, `limit` at the very most."""
+
+    source: str
+    category: Category
+    available: int
+    distinct: int
+    base: int
+    limit: int
+
+
+def plan(mixture: Mixture, available: Mapping[str, int], categories: Mapping[str, Category]) -> Plan:
+    """Quotas for a mixture over sources with `available` samples each.
+
+    Raises PlanError when the size or a category's share cannot be met, with the figures that could be.
+    """
+    offers = [
+        _offer(mixture, name, available[name], categories[name]) for name in sorted(available) if mixture.takes_part(name)
+    ]
+    shares = mixture.shares()
+    samples = _by_size(mixture, offers) if shares is None else _by_ratio(mixture, offers, shares)
+    quotas = {
+        offer.source: Quota(
+            source=offer.source,
+            category=offer.category,
+            available=offer.available,
+            offered=offer.distinct,
+            picked=min(offer.distinct, samples[offer.source]),
+            samples=samples[offer.source],
+        )
+        for offer in offers
+    }
+    return Plan(mixture.name, quotas, _warnings(mixture, quotas))
+
+
+def _offer(mixture: Mixture, source: str, available: int, category: Category) -> _Offer:
+    rule = mixture.rule(source)
+    if rule.take is not None and rule.take > available:
+        raise PlanError(
+            f"mixture '{mixture.name}': source '{source}' should give {rule.take:,} samples but holds {available:,} after "
+            f"cleaning and de-duplication; lower `take` to at most {available:,}"
+        )
+    limit = rule.take if rule.take is not None else mixture.cap
+    distinct = available if limit is None else min(available, limit)
+    return _Offer(
+        source, category, available, distinct, distinct * rule.repeat, distinct * max(rule.repeat, mixture.max_repeat)
+    )
+
+
+def _by_size(mixture: Mixture, offers: Sequence[_Offer]) -> dict[str, int]:
+    if mixture.size is None:
+        return {offer.source: offer.base for offer in offers}
+    most = sum(offer.limit for offer in offers)
+    if mixture.size > most:
+        raise PlanError(
+            f"mixture '{mixture.name}': size {mixture.size:,} is more than its sources give ({most:,} with cap "
+            f"{_shown(mixture.cap)} and max_repeat {mixture.max_repeat}); lower `size` to at most {most:,}, or raise "
+            f"`max_repeat` to {_repeat_needed(mixture.size, offers)}"
+        )
+    return _divide(mixture.size, offers)
+
+
+def _by_ratio(mixture: Mixture, offers: Sequence[_Offer], shares: Mapping[Category, float]) -> dict[str, int]:
+    members = {category: [offer for offer in offers if offer.category is category] for category in shares}
+    size = mixture.size if mixture.size is not None else _largest_size(members, shares)
+    names = sorted(shares)
+    if empty := [name for name in names if not any(offer.limit for offer in members[name])]:
+        raise PlanError(
+            f"mixture '{mixture.name}': category '{empty[0]}' has a share, but its {len(members[empty[0]])} sources hold no "
+            f"samples; ingest some or take '{empty[0]}' out of `ratios`"
+        )
+    quotas = dict(zip(names, largest_remainder(size, [shares[name] for name in names]), strict=True))
+    for category in names:
+        if quotas[category] > sum(offer.limit for offer in members[category]):
+            raise _too_small(mixture, category, quotas[category], members[category], size, _largest_size(members, shares))
+    samples = {offer.source: 0 for offer in offers}
+    for category in names:
+        samples |= _divide(quotas[category], members[category])
+    return samples
+
+
+def _largest_size(members: Mapping[Category, Sequence[_Offer]], shares: Mapping[Category, float]) -> int:
+    """The most samples that every category can fill its share of; rounding is left room for."""
+    sizes = (int(sum(offer.limit for offer in members[name]) / share) for name, share in shares.items())
+    size = min(sizes)
+    while size > 0:
+        quotas = zip(sorted(shares), largest_remainder(size, [shares[name] for name in sorted(shares)]), strict=True)
+        if all(quota <= sum(offer.limit for offer in members[name]) for name, quota in quotas):
+            break
+        size -= 1
+    return size
+
+
+def _too_small(
+    mixture: Mixture, category: Category, quota: int, offers: Sequence[_Offer], size: int, largest: int
+) -> PlanError:
+    """`largest` is a size at which every category can fill its share."""
+    most = sum(offer.limit for offer in offers)
+    ratio = math.floor(most / size * 1e6) / 1e6
+    available = sum(offer.available for offer in offers)
+    ways = [f"lower its ratio to at most {ratio:.6g}", f"raise `max_repeat` to {_repeat_needed(quota, offers)}"]
+    if largest:
+        ways.append(f"lower `size` to at most {largest:,}")
+    if mixture.cap is not None and available > most:
+        ways.append("raise `cap`")
+    held = f"{len(offers)} sources hold {most:,} of {available:,} samples after the cap of {_shown(mixture.cap)}"
+    return PlanError(
+        f"mixture '{mixture.name}': category '{category}' needs {quota:,} samples but its {held} "
+        f"and max_repeat {mixture.max_repeat}; {', or '.join(ways)}"
+    )
+
+
+def _repeat_needed(wanted: int, offers: Sequence[_Offer]) -> str:
+    distinct = sum(offer.distinct for offer in offers)
+    return f"{-(-wanted // distinct)}" if distinct else "any number (there are no samples)"
+
+
+def _divide(quota: int, offers: Sequence[_Offer]) -> dict[str, int]:
+    """`quota` over sources in proportion to what they offer, none beyond its limit; their limits suffice in all."""
+    samples: dict[str, int] = {offer.source: 0 for offer in offers}
+    open_offers = list(offers)
+    while True:
+        parts = largest_remainder(quota, [offer.base for offer in open_offers])
+        over = {offer.source for offer, part in zip(open_offers, parts, strict=True) if part > offer.limit}
+        if not over:
+            return samples | {offer.source: part for offer, part in zip(open_offers, parts, strict=True)}
+        for offer in open_offers:
+            if offer.source in over:
+                samples[offer.source] = offer.limit
+                quota -= offer.limit
+        open_offers = [offer for offer in open_offers if offer.source not in over]
+
+
+def largest_remainder(total: int, weights: Sequence[float]) -> list[int]:
+    """Whole numbers that sum to `total`, each within one of its exact share; ties go to the earlier weight."""
+    whole = math.fsum(weights)
+    if whole <= 0:
+        if total:
+            raise PlanError(f"{total:,} samples cannot be shared among sources that hold none")
+        return [0] * len(weights)
+    exact = [total * weight / whole for weight in weights]
+    parts = [math.floor(share) for share in exact]
+    order = sorted(range(len(weights)), key=lambda place: (parts[place] - exact[place], place))
+    for place in order[: total - sum(parts)]:
+        parts[place] += 1
+    return parts
+
+
+def _warnings(mixture: Mixture, quotas: Mapping[str, Quota]) -> list[str]:
+    found: list[str] = []
+    for name, quota in quotas.items():
+        if quota.available == 0:
+            found.append(f"source '{name}' has no samples to give")
+        elif quota.samples == 0:
+            found.append(f"source '{name}' gives nothing: its category '{quota.category}' has no share")
+        elif quota.repeat > mixture.rule(name).repeat:
+            found.append(f"source '{name}' is repeated: {quota.picked:,} samples appear up to {quota.repeat} times")
+    by_category: dict[Category, list[str]] = {}
+    for name, quota in quotas.items():
+        if quota.samples:
+            by_category.setdefault(quota.category, []).append(name)
+    for category, names in sorted(by_category.items()):
+        if len(names) == 1 and len(quotas) > 1:
+            found.append(f"category '{category}' comes from one source only: '{names[0]}'")
+    return found
+
+
+def _shown(cap: int | None) -> str:
+    return "none" if cap is None else f"{cap:,}"
