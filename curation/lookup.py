@@ -1,0 +1,133 @@
+"""The life of one record: what was read, what was decided about it and why, and where it stands in a release.
+
+Ids that can be looked up: a sample_id (with or without `-r<k>`), a rejected record's `<source>:<file>:<position>`, or
+`<source>:<upstream id>`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from curation.errors import CurationError
+from curation.shard_format import INDEX_NAME
+from curation.store import Store, is_published, latest, read_manifest
+
+_SAMPLE_ID = re.compile(r"(?P<sample>(?P<source>[a-z0-9_-]+)-[0-9a-f]{24}(?:-d\d+)?)(?:-r\d+)?")
+_MAX_MATCHES = 20
+
+
+class NotFoundError(CurationError):
+    """An id that no source under the root knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What is known of one id; `sample` or `rejected` is set, never both."""
+
+    sample: Mapping[str, Any] | None
+    rejected: Mapping[str, Any] | None
+    verdicts: list[dict[str, Any]]
+    places: list[dict[str, Any]]
+    twin: Mapping[str, Any] | None
+
+
+def look_up(store: Store, identifier: str, release: Path | None = None) -> list[Life]:
+    """Everything that `identifier` may mean: one life, or several where an upstream id is not unique.
+
+    Verdicts and places come from `release`, or from the latest release of every mixture. Raises NotFoundError.
+    """
+    match = _SAMPLE_ID.fullmatch(identifier)
+    if match and (found := _samples(store, match["source"], pl.col("sample_id") == match["sample"])):
+        return [_life_of_sample(store, row, release) for row in found]
+    source, colon, rest = identifier.partition(":")
+    if colon:
+        rejected = _rows(store, source, "rejected", pl.col("record_id") == identifier)
+        if rejected:
+            return [Life(None, row, [], [], None) for row in rejected]
+        if found := _samples(store, source, _origin_is(rest)):
+            return [_life_of_sample(store, row, release) for row in found]
+    known = ", ".join(sorted(path.name for path in (store.root / "sources").glob("*"))) or "none"
+    raise NotFoundError(
+        f"'{identifier}' is neither a sample_id nor a record '<source>:<file>:<position>' under {store.root}; "
+        f"ingested sources: {known}"
+    )
+
+
+def _origin_is(rest: str) -> pl.Expr:
+    file, _, position = rest.rpartition(":")
+    is_id = pl.col("origin_id") == rest
+    if not (file and position.isdecimal()):
+        return is_id
+    return is_id | ((pl.col("origin_file") == file) & (pl.col("origin_position") == int(position)))
+
+
+def _samples(store: Store, source: str, condition: pl.Expr) -> list[dict[str, Any]]:
+    return _rows(store, source, "samples", condition)
+
+
+def _rows(store: Store, source: str, kind: str, condition: pl.Expr) -> list[dict[str, Any]]:
+    folder = latest(store.root / "sources" / source)
+    files = sorted(folder.glob(f"{kind}-*.parquet")) if folder else []
+    if not files:
+        return []
+    return pl.scan_parquet(files).filter(condition).head(_MAX_MATCHES).collect().to_dicts()
+
+
+def _life_of_sample(store: Store, sample: Mapping[str, Any], release: Path | None) -> Life:
+    verdicts: list[dict[str, Any]] = []
+    places: list[dict[str, Any]] = []
+    is_this = pl.col("sample_id") == sample["sample_id"]
+    for folder in [release] if release else _latest_releases(store):
+        name = f"{folder.parent.name}/{folder.name}"
+        found = pl.scan_parquet(folder / "verdicts.parquet").filter(is_this).collect().to_dicts()
+        verdicts += [{"release": name, **row} for row in found]
+        shards = read_manifest(folder)["shards"]
+        for row in pl.scan_parquet(folder / INDEX_NAME).filter(is_this).collect().to_dicts():
+            places.append({"release": name, **row, "shard": shards[row["shard"]]["name"]})
+    if not verdicts and release is None:
+        verdicts = _pool_verdicts(store, is_this)
+    twin_id = next((row["twin_id"] for row in verdicts if row["twin_id"]), None)
+    return Life(sample, None, verdicts, places, _twin(store, twin_id))
+
+
+def _twin(store: Store, twin_id: str | None) -> Mapping[str, Any] | None:
+    match = _SAMPLE_ID.fullmatch(twin_id) if twin_id else None
+    found = _samples(store, match["source"], pl.col("sample_id") == twin_id) if match else []
+    return found[0] if found else None
+
+
+def _latest_releases(store: Store) -> Iterator[Path]:
+    for parent in sorted((store.root / "releases").glob("*")):
+        folder = latest(parent)
+        if folder is not None:
+            yield folder
+
+
+def _pool_verdicts(store: Store, condition: pl.Expr) -> list[dict[str, Any]]:
+    pools = [folder for folder in (store.root / "pools").glob("*") if is_published(folder)]
+    for folder in sorted(pools, key=lambda folder: str(read_manifest(folder)["created"]), reverse=True):
+        files = sorted(folder.glob("verdicts-*.parquet"))
+        found = pl.scan_parquet(files).filter(condition).collect().to_dicts() if files else []
+        if found:
+            return [{"pool": folder.name, **row} for row in found]
+    return []
+
+
+def find_release(store: Store, text: str) -> Path:
+    """The release that `text` means: a folder, `<mixture>`, or `<mixture>/<fingerprint>`.
+
+    Raises NotFoundError naming what there is.
+    """
+    releases = store.root / "releases"
+    for folder in (Path(text), releases / text):
+        if is_published(folder):
+            return folder.absolute()
+        newest = latest(folder) if folder.is_dir() else None
+        if newest is not None:
+            return newest.absolute()
+    known = ", ".join(sorted(path.name for path in releases.glob("*"))) or "none"
+    raise NotFoundError(f"no published release '{text}' here or under {releases}; mixtures with releases: {known}")

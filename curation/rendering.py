@@ -1,0 +1,84 @@
+"""From a row of samples to what stands in a shard: the JSON member, and where the bytes of its pictures lie."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from curation.format_prompts import with_prompt
+from curation.shard_format import ShardImage, encode_sample, image_names, occurrence_key
+
+RENDERED = pa.schema(
+    [
+        pa.field("position", pa.int64()),
+        pa.field("sample_id", pa.string()),
+        pa.field("repeat", pa.int32()),
+        pa.field("num_images", pa.int32()),
+        pa.field("num_tokens", pa.int32()),
+        pa.field("payload", pa.binary()),
+        pa.field(
+            "pictures",
+            pa.list_(
+                pa.struct(
+                    [
+                        pa.field("name", pa.string()),
+                        pa.field("tar", pa.int32()),
+                        pa.field("offset", pa.int64()),
+                        pa.field("num_bytes", pa.int64()),
+                    ]
+                )
+            ),
+        ),
+    ]
+)
+"""One row a sample occurrence, ordered by its `position` in the stream; `payload` is its JSON member."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What a sample's JSON says of its source; `prompt` is added to its questions unless None."""
+
+    name: str
+    category: str
+    license: str
+    prompt: str | None
+
+
+def rendered_row(sample: Mapping[str, Any], position: int, repeat: int, source: SourceFacts) -> dict[str, Any]:
+    """A row of RENDERED for one occurrence of a row of SAMPLES."""
+    names = image_names([image["extension"] for image in sample["images"]])
+    pictures = list(zip(names, sample["images"], strict=True))
+    payload = encode_sample(
+        key=occurrence_key(sample["sample_id"], repeat),
+        source=source.name,
+        category=source.category,
+        conversations=_prompted(sample["conversations"], source.prompt),
+        images=[
+            ShardImage(name=name, width=image["width"], height=image["height"], sha256=image["sha256"])
+            for name, image in pictures
+        ],
+        license=source.license,
+        origin={"file": sample["origin_file"], "position": sample["origin_position"], "id": sample["origin_id"]},
+    )
+    return {
+        "position": position,
+        "sample_id": sample["sample_id"],
+        "repeat": repeat,
+        "num_images": sample["num_images"],
+        "num_tokens": sample["num_tokens"],
+        "payload": payload,
+        "pictures": [
+            {"name": name, "tar": image["tar"], "offset": image["offset"], "num_bytes": image["num_bytes"]}
+            for name, image in pictures
+        ],
+    }
+
+
+def _prompted(turns: Sequence[Mapping[str, str]], prompt: str | None) -> Sequence[Mapping[str, str]]:
+    if prompt is None:
+        return turns
+    return [
+        {"from": turn["from"], "value": with_prompt(turn["value"], prompt)} if turn["from"] == "human" else turn
+        for turn in turns
+    ]

@@ -1,0 +1,339 @@
+"""Make a release: pick samples by the plan, shuffle them, and write them as WebDataset shards with an index.
+
+The shuffle is external, so memory does not grow with the mixture: *render* turns each file of samples into the JSON members
+it contributes, ordered by their place in the stream; *write* merges, for one shard, its slice of every rendered file. Each
+text is written once and read once on the way; pictures go straight from the sources' tars into the shard.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.balance import Plan, plan
+from curation.catalog import Catalog, Category
+from curation.errors import PlanError
+from curation.fingerprint import fingerprint
+from curation.mixture import Mixture
+from curation.rendering import RENDERED, SourceFacts, rendered_row
+from curation.report import write_report
+from curation.runtime.pool import Pool
+from curation.selection import final_verdicts, left_out, occurrences, pick_order, stream_order
+from curation.shard_format import INDEX_COLUMNS, INDEX_NAME, SCHEMA_VERSION, SHARD_FOLDER, ShardEntry, shard_name
+from curation.shard_writer import Pictures, write_shard
+from curation.steps.step import Artefact, created_now, versions
+from curation.store import (
+    Store,
+    is_published,
+    point_to_latest,
+    publish,
+    read_manifest,
+    remove_work,
+    replacing,
+    write_json,
+    write_table,
+)
+from curation.tables import VERDICTS, counts_by
+
+VERSION = 1
+_MEMBER_OVERHEAD_BYTES = 1_024
+_SAMPLE_OVERHEAD_BYTES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class RenderTask:
+    """One file of samples; `assigned` lists the rows to render with their positions, the result goes to `target`."""
+
+    samples: str
+    assigned: str
+    target: str
+    source: SourceFacts
+
+
+@dataclass(frozen=True, slots=True)
+class WriteTask:
+    """Shard `number`: positions `start` to `stop` of the stream, from all `rendered` files (path, source)."""
+
+    folder: str
+    work: str
+    mixture: str
+    number: int
+    start: int
+    stop: int
+    rendered: Sequence[tuple[str, str]]
+    picture_folders: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The release of one mixture over a de-duplicated pool."""
+
+    catalog: Catalog
+    mixture: Mixture
+
+    def fingerprint(self, ingested: Mapping[str, Artefact], pool_verdicts: Artefact) -> str:
+        """Name of the release: all that its bytes depend on."""
+        return fingerprint(
+            {
+                "step": "shard",
+                "version": [VERSION, SCHEMA_VERSION],
+                "mixture": self.mixture,
+                "pool": pool_verdicts.fingerprint,
+                "sources": {name: [artefact.fingerprint, self._facts(name)] for name, artefact in sorted(ingested.items())},
+            }
+        )
+
+    def folder(self, store: Store, ingested: Mapping[str, Artefact], pool_verdicts: Artefact) -> Path:
+        """Where the release lies or will lie."""
+        return store.release(self.mixture.name, self.fingerprint(ingested, pool_verdicts))
+
+    def run(self, ingested: Mapping[str, Artefact], pool_verdicts: Artefact, store: Store, pool: Pool) -> Artefact:
+        """The published release, made now unless it is there already. Raises PlanError when the mixture cannot be met."""
+        folder = self.folder(store, ingested, pool_verdicts)
+        if not is_published(folder):
+            work = store.work(f"release-{self.mixture.name}", folder.name)
+            empty = pl.DataFrame(VERDICTS.empty_table())
+            verdicts = pl.concat([empty, *(pl.read_parquet(path) for path in pool_verdicts.files("verdicts"))])
+            planned = self.plan(verdicts)
+            if not planned.total:
+                raise PlanError(f"mixture '{self.mixture.name}': its sources hold no samples; see `curate sources` for why")
+            entries = self._write(verdicts, planned, ingested, folder, work, pool)
+            manifest = self._manifest(folder, entries, planned, ingested, pool_verdicts)
+            write_report(folder, manifest, {name: artefact.folder for name, artefact in ingested.items()})
+            publish(folder, manifest)
+            remove_work(work)
+        point_to_latest(folder)
+        return Artefact(folder, read_manifest(folder))
+
+    def plan(self, verdicts: pl.DataFrame) -> Plan:
+        """The quotas over the samples that the pool keeps."""
+        return plan(self.mixture, kept_counts(self.catalog, self.mixture, verdicts), categories(self.catalog))
+
+    def _facts(self, name: str) -> SourceFacts:
+        source = self.catalog.sources[name]
+        prompt = source.prompt if self.mixture.format_prompts else None
+        return SourceFacts(name, source.category.value, source.license, prompt)
+
+    def _write(
+        self,
+        verdicts: pl.DataFrame,
+        planned: Plan,
+        ingested: Mapping[str, Artefact],
+        folder: Path,
+        work: Path,
+        pool: Pool,
+    ) -> list[ShardEntry]:
+        taken, final = _taken(verdicts, planned, self.mixture.seed)
+        write_table(folder / "verdicts.parquet", final.to_arrow().cast(VERDICTS))
+        files = [(path, name) for name in sorted(ingested) for path in ingested[name].files("samples")]
+        stream = _stream(taken, files, self.mixture.seed)
+        edges = _shard_edges(stream, self.mixture.shard_bytes)
+        renders = list(_render_tasks(stream, files, work, {name: self._facts(name) for name in ingested}))
+        pool.map(render_samples, renders, label=f"render {self.mixture.name}")
+        picture_folders = {name: str(artefact.folder) for name, artefact in ingested.items()}
+        rendered = [(task.target, task.source.name) for task in renders]
+        writes = [
+            WriteTask(str(folder), str(work), self.mixture.name, number, start, stop, rendered, picture_folders)
+            for number, (start, stop) in enumerate(pairwise(edges))
+        ]
+        entries = pool.map(write_one_shard, writes, label=f"write {self.mixture.name}")
+        parts = [pq.read_table(_index_part(work, task.number)) for task in writes]
+        write_table(folder / INDEX_NAME, _with_facts(parts, self.catalog))
+        return entries
+
+    def _manifest(
+        self,
+        folder: Path,
+        entries: Sequence[ShardEntry],
+        planned: Plan,
+        ingested: Mapping[str, Artefact],
+        pool_verdicts: Artefact,
+    ) -> dict[str, Any]:
+        index = pl.read_parquet(folder / INDEX_NAME)
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "name": self.mixture.name,
+            "fingerprint": folder.name,
+            "num_samples": len(index),
+            "num_bytes": sum(entry.num_bytes for entry in entries),
+            "tokens": "words between white space; no tokenizer",
+            "shards": [asdict(entry) for entry in entries],
+            "categories": counts_by(index, "category"),
+            "sources": counts_by(index, "source"),
+            "mixture": self.mixture.model_dump(mode="json"),
+            "licenses": {name: self.catalog.sources[name].license for name in sorted(ingested)},
+            "plan": {name: asdict(quota) for name, quota in planned.quotas.items()},
+            "warnings": list(planned.warnings),
+            "inputs": {
+                "pool": pool_verdicts.fingerprint,
+                "sources": {name: artefact.fingerprint for name, artefact in sorted(ingested.items())},
+            },
+            "conservation": {name: _conservation(name, ingested[name], pool_verdicts) for name in sorted(ingested)},
+            "versions": versions(),
+            "created": created_now(),
+        }
+
+
+def categories(catalog: Catalog) -> dict[str, Category]:
+    """Category of every source."""
+    return {name: source.category for name, source in catalog.sources.items()}
+
+
+def kept_counts(catalog: Catalog, mixture: Mixture, verdicts: pl.DataFrame) -> dict[str, int]:
+    """Samples that the pool keeps, for every source of the mixture."""
+    counts = dict.fromkeys((name for name in catalog.sources if mixture.takes_part(name)), 0)
+    kept = verdicts.filter(pl.col("verdict") == "keep").group_by("source").len()
+    counts.update({source: num for source, num in kept.iter_rows() if source in counts})
+    return counts
+
+
+def _taken(verdicts: pl.DataFrame, planned: Plan, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Occurrences (sample_id, repeat) of the mixture in no order, and the final verdicts over all its samples."""
+    kept = verdicts.filter(pl.col("verdict") == "keep").partition_by("source", as_dict=True)
+    rows = [pl.DataFrame(schema={"sample_id": pl.String, "repeat": pl.Int32})]
+    not_taken: list[pl.DataFrame] = []
+    for name, quota in planned.quotas.items():
+        if (name,) in kept:
+            ordered = pick_order(kept[(name,)]["sample_id"], name, seed)
+            rows.append(occurrences(ordered, quota))
+            not_taken.append(left_out(ordered, quota))
+    return pl.concat(rows), final_verdicts(verdicts, not_taken)
+
+
+def _stream(taken: pl.DataFrame, files: Sequence[tuple[Path, str]], seed: int) -> pl.DataFrame:
+    """Occurrences in stream order with the file and row of their sample and the bytes they will take, about."""
+    empty = pl.LazyFrame(schema={"sample_id": pl.String, "file": pl.Int32, "row": pl.UInt32, "about_bytes": pl.Int64})
+    frames = [_places(path, number) for number, (path, _) in enumerate(files)]
+    places = pl.concat([empty, *frames]).join(taken.lazy(), on="sample_id").collect()
+    return stream_order(places, seed).with_row_index("position")
+
+
+def _places(path: Path, number: int) -> pl.LazyFrame:
+    pictures = pl.col("images").list.eval(pl.element().struct.field("num_bytes")).list.sum().fill_null(0)
+    overhead = _SAMPLE_OVERHEAD_BYTES + _MEMBER_OVERHEAD_BYTES * (1 + pl.col("num_images").cast(pl.Int64))
+    return (
+        pl.scan_parquet(path)
+        .with_row_index("row")
+        .select(
+            "sample_id",
+            file=pl.lit(number, pl.Int32),
+            row=pl.col("row").cast(pl.UInt32),
+            about_bytes=pl.col("num_text_bytes").cast(pl.Int64) + pictures + overhead,
+        )
+    )
+
+
+def _shard_edges(stream: pl.DataFrame, shard_bytes: int) -> list[int]:
+    """Positions at which shards begin, and the end of the last: a new one wherever the running size passes the target."""
+    sizes = stream["about_bytes"].to_numpy()
+    before = np.cumsum(sizes) - sizes
+    starts = np.flatnonzero(np.diff(before // shard_bytes, prepend=-1))
+    return [*starts.tolist(), len(stream)]
+
+
+def _render_tasks(
+    stream: pl.DataFrame, files: Sequence[tuple[Path, str]], work: Path, facts: Mapping[str, SourceFacts]
+) -> Sequence[RenderTask]:
+    tasks: list[RenderTask] = []
+    assigned = stream.select("position", "file", "row", "repeat").partition_by("file", as_dict=True, include_key=False)
+    for number, (path, name) in enumerate(files):
+        if (number,) not in assigned:
+            continue
+        listed = work / f"assigned-{number:06d}.parquet"
+        with replacing(listed) as temporary:
+            assigned[(number,)].write_parquet(temporary)
+        target = work / f"rendered-{number:06d}.arrow"
+        tasks.append(RenderTask(str(path), str(listed), str(target), facts[name]))
+    return tasks
+
+
+def render_samples(task: RenderTask) -> None:
+    """Write the RENDERED rows of one file of samples, ordered by position."""
+    target = Path(task.target)
+    if target.exists():
+        return
+    assigned = pl.read_parquet(task.assigned).sort("position")
+    samples = pq.read_table(task.samples).take(pa.array(assigned["row"].to_numpy())).to_pylist()
+    placed = zip(samples, assigned["position"].to_list(), assigned["repeat"].to_list(), strict=True)
+    rows = [rendered_row(sample, position, repeat, task.source) for sample, position, repeat in placed]
+    with replacing(target) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, RENDERED) as writer:
+        writer.write_table(pa.Table.from_pylist(rows, schema=RENDERED), max_chunksize=8_192)
+
+
+def write_one_shard(task: WriteTask) -> ShardEntry:
+    """Write a shard and its part of the index."""
+    path = Path(task.folder) / SHARD_FOLDER / shard_name(task.mixture, task.number)
+    noted = Path(task.work) / f"shard-{task.number:06d}.json"
+    if noted.exists() and path.exists():
+        return ShardEntry(**json.loads(noted.read_bytes()))
+    rows = sorted(
+        ((source, row) for file, source in task.rendered for row in _slice(file, task.start, task.stop)),
+        key=lambda pair: pair[1]["position"],
+    )
+    pictures = Pictures(task.picture_folders)
+    try:
+        with replacing(path) as temporary:
+            written = write_shard(temporary, rows, pictures)
+    finally:
+        pictures.close()
+    index = {
+        "sample_id": [row["sample_id"] for _, row in rows],
+        "source": [source for source, _ in rows],
+        "repeat": pa.array([row["repeat"] for _, row in rows], pa.int32()),
+        "shard": pa.array([task.number] * len(rows), pa.int32()),
+        "offset_bytes": [offset for offset, _ in written.places],
+        "num_bytes": [length for _, length in written.places],
+        "num_images": pa.array([row["num_images"] for _, row in rows], pa.int32()),
+        "num_tokens": pa.array([row["num_tokens"] for _, row in rows], pa.int32()),
+    }
+    write_table(_index_part(Path(task.work), task.number), pa.table(index))
+    entry = ShardEntry(name=path.name, num_samples=len(rows), num_bytes=written.num_bytes, sha256=written.sha256)
+    write_json(noted, asdict(entry))
+    return entry
+
+
+def _slice(file: str, start: int, stop: int) -> list[dict[str, Any]]:
+    """Rows of a rendered file with positions from `start` to before `stop`; only their pages are read."""
+    with pa.memory_map(file) as mapped:
+        table = pa.ipc.open_file(mapped).read_all()
+        positions = table.column("position").to_numpy()
+        first, last = np.searchsorted(positions, [start, stop])
+        rows: list[dict[str, Any]] = table.slice(first, last - first).to_pylist()
+        return rows
+
+
+def _index_part(work: Path, number: int) -> Path:
+    return work / f"index-{number:06d}.parquet"
+
+
+def _with_facts(parts: Sequence[pa.Table], catalog: Catalog) -> pa.Table:
+    index = pl.DataFrame(pa.concat_tables(parts))
+    names = {name: source.category.value for name, source in catalog.sources.items()}
+    index = index.with_columns(category=pl.col("source").replace_strict(names, return_dtype=pl.String))
+    table = index.select(INDEX_COLUMNS).to_arrow()
+    strings = [
+        pa.field(f.name, pa.string()) if pa.types.is_large_string(f.type) or f.type == pa.string_view() else f
+        for f in table.schema
+    ]
+    return table.cast(pa.schema(strings))
+
+
+def _conservation(name: str, ingested: Artefact, pool_verdicts: Artefact) -> dict[str, Any]:
+    """The life of a source's records in figures: records = samples + rejected, samples = kept + dropped."""
+    counts = ingested.manifest["counts"]
+    pooled = pool_verdicts.manifest["counts"][name]
+    return {
+        "records": counts["records"],
+        "rejected": counts["rejected"],
+        "samples": counts["samples"],
+        "dropped": pooled["dropped"],
+        "kept": pooled["kept"],
+        "repaired": counts["repaired"],
+    }
