@@ -1,0 +1,262 @@
+"""The command `curate`. Results go to stdout, progress and messages to stderr; exit 0 done, 1 failed, 2 wrong usage."""
+
+import errno
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from curation.errors import CurationError
+from flows.environment import prepare_environment
+from flows.job import DEFAULT_CATALOG, DEFAULT_ROOT, open_pool, shipped_file
+
+if TYPE_CHECKING:
+    from curation.balance import Plan
+
+app = typer.Typer(
+    name="curate",
+    help="Curate and mix multimodal instruction data into WebDataset shards.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+_DISK_ERRORS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "read-only file system",
+}
+
+RootOption = Annotated[str, typer.Option("--root", envvar="CURATION_ROOT", help="Folder of everything curation makes.")]
+CatalogOption = Annotated[str, typer.Option("--catalog", envvar="CURATION_CATALOG", help="The catalog of sources.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
+MixtureArgument = Annotated[str, typer.Argument(metavar="MIXTURE.yaml", help="A mixture, such as mixtures/demo.yaml.")]
+
+
+class _Globals:
+    root = DEFAULT_ROOT
+    catalog = DEFAULT_CATALOG
+    is_quiet = False
+
+
+@app.callback()
+def settings(
+    root: RootOption = DEFAULT_ROOT,
+    catalog: CatalogOption = DEFAULT_CATALOG,
+    verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Let Prefect and Ray speak.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Curate and mix multimodal instruction data into WebDataset shards."""
+    _Globals.root, _Globals.catalog, _Globals.is_quiet = root, catalog, quiet
+    prepare_environment(verbosity=verbose)
+
+
+@app.command()
+def sources(json: JsonOption = False) -> None:
+    """The catalog: what there is, and what of it is ingested."""
+    from curation.catalog import load_catalog
+    from curation.inventory import inventory
+    from curation.store import Store
+    from flows.views import as_json, table
+
+    rows = inventory(load_catalog(shipped_file(_Globals.catalog)), Store.at(_Globals.root))
+    if json:
+        print(as_json({"sources": rows}))  # noqa: T201
+        return
+    columns = ("source", "category", "licence", "state", "expected", "samples", "rejected")
+    names = ("source", "category", "license", "state", "expected", "samples", "rejected")
+    cells = [["-" if row[name] is None else row[name] for name in names] for row in rows]
+    Console().print(table(f"catalog {_Globals.catalog}", columns, cells, text_columns=4))
+
+
+@app.command()
+def ingest(names: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE...]", help="All by default.")] = None) -> None:
+    """Upstream data to checked samples and a quarantine."""
+    from curation.catalog import load_catalog
+    from curation.inventory import ingest_summary
+    from curation.store import Store
+    from flows.views import table
+
+    Store.open(_Globals.root)
+    known = load_catalog(shipped_file(_Globals.catalog))
+    for name in names or ():
+        known.source(name)  # a misspelt name is told at once, not after the flow has started
+    from flows.pipeline import ingest as flow
+
+    artefacts = flow(tuple(names or ()), _Globals.root, _Globals.catalog, _Globals.is_quiet)
+    columns = ("source", "records", "samples", "rejected", "reasons")
+    rows = [ingest_summary(name, artefact.manifest) for name, artefact in artefacts.items()]
+    Console().print(table("ingested", columns, rows))
+
+
+@app.command()
+def plan(
+    mixture: MixtureArgument,
+    counts: Annotated[Literal["ingested", "published"], typer.Option(help="What the plan is made on.")] = "ingested",
+    json: JsonOption = False,
+) -> None:
+    """Dry run: what each source and category would give. Touches no picture."""
+    from curation.planning import plan_document
+    from flows.views import as_json, plan_table
+
+    document = plan_document(_plan(mixture, counts))
+    if json:
+        print(as_json(document))  # noqa: T201
+        return
+    console = Console()
+    for view in plan_table(document):
+        console.print(view)
+    for warning in document["warnings"]:
+        console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
+
+
+@app.command()
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A.yaml")],
+    after: Annotated[str, typer.Argument(metavar="B.yaml")],
+    counts: Annotated[Literal["ingested", "published"], typer.Option(help="What the plans are made on.")] = "ingested",
+    json: JsonOption = False,
+) -> None:
+    """What changes between two mixtures: samples entering and leaving, by source and category."""
+    from curation.planning import plan_difference
+    from flows.views import as_json, table
+
+    document = plan_difference(_plan(before, counts), _plan(after, counts))
+    if json:
+        print(as_json(document))  # noqa: T201
+        return
+    for kind, title in (("categories", "category"), ("sources", "source")):
+        rows = [(name, *entry.values()) for name, entry in document[kind].items()]
+        Console().print(table(f"by {title}", (title, "before", "after", "entering", "leaving"), rows))
+
+
+@app.command()
+def build(mixture: MixtureArgument) -> None:
+    """Everything a release needs, in order, skipping what is done. The last line on stdout is the release's path."""
+    from curation.catalog import load_catalog
+    from curation.mixture import load_mixture
+    from curation.store import Store, read_manifest
+    from flows.views import conservation_table
+
+    Store.open(_Globals.root)
+    load_mixture(shipped_file(mixture), load_catalog(shipped_file(_Globals.catalog)))  # before anything is started
+    from flows.pipeline import build as flow
+
+    release = flow(mixture, _Globals.root, _Globals.catalog, _Globals.is_quiet)
+    manifest = read_manifest(release)
+    console = Console(stderr=True, quiet=_Globals.is_quiet)
+    console.print(conservation_table(manifest["conservation"], manifest["sources"]))
+    size = manifest["num_bytes"] / 1e6
+    console.print(f"{manifest['num_samples']:,} samples in {len(manifest['shards'])} shards, {size:,.1f} MB", highlight=False)
+    print(release)  # noqa: T201
+
+
+@app.command()
+def verify(
+    release: Annotated[str, typer.Argument(help="A release's folder, or its mixture's name.")], json: JsonOption = False
+) -> None:
+    """Recount and rehash every shard of a release against its manifest."""
+    from curation.lookup import find_release
+    from curation.runtime.pool import InProcessPool
+    from curation.store import Store
+    from curation.verification import verify as check
+    from flows.views import as_json
+
+    folder = find_release(Store.at(_Globals.root), release)
+    found = check(folder, InProcessPool(open_pool(is_quiet=_Globals.is_quiet).reporter))
+    if json:
+        print(as_json(asdict(found) | {"release": str(folder)}))  # noqa: T201
+    else:
+        console = Console()
+        for problem in found.problems:
+            console.print(f"wrong: {problem}", style="red", highlight=False, markup=False)
+        state = "does not hold" if found.problems else "holds"
+        facts = f"{found.num_samples:,} samples, {found.num_shards} shards, {found.num_bytes:,} bytes"
+        console.print(f"{folder} {state}: {facts}", highlight=False, markup=False, soft_wrap=True)
+    if found.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def why(
+    identifier: Annotated[
+        str, typer.Argument(metavar="ID", help="A sample_id, or SOURCE:FILE:POSITION, or SOURCE:UPSTREAM-ID.")
+    ],
+    release: Annotated[str | None, typer.Option("--release", help="Look in this release only.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """The life of one sample or rejected record: origin, verdicts, twin, place in the shards."""
+    from curation.lookup import find_release, look_up
+    from curation.store import Store
+    from flows.views import as_json, show_life
+
+    store = Store.at(_Globals.root)
+    lives = look_up(store, identifier, find_release(store, release) if release else None)
+    if json:
+        print(as_json({"id": identifier, "found": [asdict(life) for life in lives]}))  # noqa: T201
+        return
+    for life in lives:
+        show_life(Console(soft_wrap=True), life)
+
+
+@app.command()
+def report(release: Annotated[str, typer.Argument(help="A release's folder, or its mixture's name.")]) -> None:
+    """The data card and the report page of a release; prints their paths."""
+    from curation.lookup import find_release
+    from curation.report import CARD_NAME, CROISSANT_NAME, PAGE_NAME
+    from curation.store import Store
+
+    folder = find_release(Store.at(_Globals.root), release)
+    for name in (CARD_NAME, CROISSANT_NAME, PAGE_NAME):
+        print(folder / name)  # noqa: T201
+
+
+@app.command()
+def serve(mixture: MixtureArgument = "mixtures/cambrian-7m.yaml") -> None:
+    """Serve the scheduled flows: nightly ingestion, and a weekly release of MIXTURE. Runs until stopped."""
+    from curation.catalog import load_catalog
+    from curation.mixture import load_mixture
+
+    load_mixture(shipped_file(mixture), load_catalog(shipped_file(_Globals.catalog)))
+    from flows.schedules import serve_schedules
+
+    serve_schedules(mixture, _Globals.root, _Globals.catalog)
+
+
+def _plan(mixture: str, counts: Literal["ingested", "published"]) -> "Plan":
+    from curation.catalog import load_catalog
+    from curation.mixture import load_mixture
+    from curation.planning import ingested_counts, plan_mixture, published_counts
+    from curation.store import Store
+
+    known = load_catalog(shipped_file(_Globals.catalog))
+    spec = load_mixture(shipped_file(mixture), known)
+    basis = published_counts(known, spec) if counts == "published" else ingested_counts(Store.at(_Globals.root), known, spec)
+    return plan_mixture(spec, known, basis)
+
+
+def main() -> None:
+    """Run the command line; what a user can mend is told in one paragraph, without a traceback."""
+    try:
+        app()
+    except CurationError as problem:
+        _fail(str(problem), problem.exit_code)
+    except OSError as problem:
+        if problem.errno not in _DISK_ERRORS and not isinstance(problem, PermissionError):
+            raise
+        reason = _DISK_ERRORS.get(problem.errno or 0, "no permission")
+        where = problem.filename or Path(_Globals.root)
+        _fail(f"{where}: {reason}. Nothing half-done was published; make room or access and run the same command again.", 1)
+    except KeyboardInterrupt:
+        _fail("stopped. What is finished is kept; the same command goes on from there.", 130)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"curate: {message}", file=sys.stderr)  # noqa: T201
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""What the commands show people: tables for the terminal. Numbers are right-aligned, nothing wraps below 80 columns."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from curation.lookup import Life
+
+_SHOWN_CHARS = 600
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, text_columns: int = 1) -> Table:
+    """A table whose first `text_columns` columns are text and the others figures."""
+    view = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    for number, column in enumerate(columns):
+        if number < text_columns:
+            view.add_column(column, overflow="fold")
+        else:
+            view.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        view.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
+    return view
+
+
+def plan_table(document: Mapping[str, Any]) -> list[Table]:
+    """The plan by category and by source."""
+    by_category = [
+        (name, entry["available"], entry["samples"], f"{entry['share']:.1%}") for name, entry in document["categories"].items()
+    ]
+    by_category.append(("total", sum(row[1] for row in by_category), document["total"], "100.0%"))
+    by_source = [
+        (
+            name,
+            entry["category"],
+            entry["available"],
+            entry["samples"],
+            share(entry["samples"], document["total"]),
+            entry["repeat"],
+        )
+        for name, entry in document["sources"].items()
+    ]
+    return [
+        table(f"mixture {document['mixture']}, by category", ("category", "available", "samples", "share"), by_category),
+        table("by source", ("source", "category", "available", "samples", "share", "repeat"), by_source, text_columns=2),
+    ]
+
+
+def share(part: int, whole: int) -> str:
+    """A share as a percentage with one decimal."""
+    return f"{part / whole:.1%}" if whole else "-"
+
+
+def conservation_table(conservation: Mapping[str, Mapping[str, Any]], sources: Mapping[str, Mapping[str, int]]) -> Table:
+    """records = rejected + samples; samples = dropped + kept; and what of it the release holds."""
+    rows: list[tuple[Any, ...]] = []
+    for name, counts in conservation.items():
+        rejected, dropped = sum(counts["rejected"].values()), sum(counts["dropped"].values())
+        released = sources.get(name, {}).get("samples", 0)
+        rows.append((name, counts["records"], rejected, counts["samples"], dropped, counts["kept"], released))
+    totals = [sum(figures) for figures in zip(*(row[1:] for row in rows), strict=True)]
+    columns = ("source", "records", "rejected", "samples", "dropped", "kept", "released")
+    return table("conservation", columns, [*rows, ("total", *totals)])
+
+
+def show_life(console: Console, life: Life) -> None:
+    """One record's life, in the order in which it was lived."""
+    record = life.sample or life.rejected or {}
+    console.print(f"[bold]{record.get('sample_id') or record.get('record_id')}[/bold]", highlight=False)
+    origin = f"{record['origin_file']} at position {record['origin_position']}"
+    console.print(f"  read from   {record['source']}: {origin}", markup=False, highlight=False)
+    if life.rejected is not None:
+        console.print(f"  rejected    {life.rejected['reason']}: {life.rejected['detail']}", markup=False, highlight=False)
+        console.print(f"  raw         {_cut(life.rejected['raw'].decode('utf-8', 'replace'))}", markup=False, highlight=False)
+        return
+    _show_turns(console, record)
+    for verdict in life.verdicts:
+        where = verdict.get("release") or f"pool {verdict.get('pool')}"
+        reason = f" ({verdict['reason']})" if verdict["reason"] else ""
+        console.print(f"  {verdict['verdict']:<11} in {where}, by {verdict['stage']}{reason}", markup=False, highlight=False)
+    if life.twin is not None:
+        console.print(f"  its twin    {life.twin['sample_id']}", markup=False, highlight=False)
+        _show_turns(console, life.twin)
+    for place in life.places:
+        spot = f"{place['release']}: shard {place['shard']}, offset {place['offset_bytes']:,}, {place['num_bytes']:,} bytes"
+        console.print(f"  stands in   {spot}", markup=False, highlight=False)
+
+
+def _show_turns(console: Console, sample: Mapping[str, Any]) -> None:
+    for turn in sample["conversations"]:
+        console.print(f"  {turn['from']:<11} {_cut(turn['value'])}", markup=False, highlight=False)
+    for image in sample["images"]:
+        size = f"{image['width']} x {image['height']} {image['extension']}, {image['num_bytes']:,} bytes"
+        console.print(f"  picture     {size}, sha256 {image['sha256'][:16]}", markup=False, highlight=False)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + " ..."
+
+
+def as_json(value: object) -> str:
+    """One JSON document for `--json`; bytes are shown as text."""
+    return json.dumps(value, indent=1, ensure_ascii=False, default=_plain)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    raise TypeError(f"{type(value).__name__} has no JSON form")
