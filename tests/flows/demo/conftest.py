@@ -1,0 +1,29 @@
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from curation.catalog import Catalog, load_catalog
+from flows.demo.planted import Planted
+from flows.demo.world import generate
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+@dataclass(frozen=True)
+class World:
+    """A generated world, its ledger, and the shipped catalog, which is made to look at it."""
+
+    folder: Path
+    planted: Planted
+    catalog: Catalog
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("demo") / "upstream"
+    planted = generate(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CURATION_DEMO_DATA", str(folder))
+        yield World(folder, planted, load_catalog(REPOSITORY / "catalog.yaml"))
