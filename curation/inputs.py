@@ -45,6 +45,10 @@ def _find(catalog: Catalog, source: Source, part: Part) -> PartInputs:
         if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
             raise CatalogError(f"source '{source.name}': pattern '{pattern}' leaves the location; stay below `root`")
         matched = {path.relative_to(root).as_posix() for path in root.glob(pattern) if path.is_file()}
+        if links := sorted(name for name in matched if not (root / name).resolve().is_relative_to(root)):
+            raise CatalogError(
+                f"source '{source.name}': '{links[0]}' is a link out of {root}; put the file itself there, or mend `root`"
+            )
         if not matched:
             raise CatalogError(f"source '{source.name}': no file matches '{pattern}' below {root}")
         records |= matched

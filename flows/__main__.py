@@ -214,7 +214,7 @@ def report(release: Annotated[str, typer.Argument(help="A release's folder, or i
 
 
 @app.command()
-def serve(mixture: MixtureArgument = "mixtures/cambrian-7m.yaml") -> None:
+def serve(mixture: MixtureArgument = "mixtures/cambrian-10m.yaml") -> None:
     """Serve the scheduled flows: nightly ingestion, and a weekly release of MIXTURE. Runs until stopped."""
     from curation.catalog import load_catalog
     from curation.mixture import load_mixture

@@ -30,9 +30,9 @@ def checked(rows: list[Row], refs: Sequence[Refs], part: Part) -> list[Row]:
 
 
 def _is_plain_text(rows: Sequence[Row]) -> bool:
-    """Whether no turn of the batch is empty and none holds a marker, found without a step of Python for each turn."""
+    """Whether no turn of the batch is empty and none holds a marker."""
     turns = list(chain.from_iterable(rows if all_usable(rows) else [row for row in rows if not isinstance(row, Unusable)]))
-    return "" not in turns and not any(map(str.isspace, turns)) and IMAGE_MARKER not in "\0".join(turns)
+    return "" not in turns and not any(map(str.isspace, turns)) and not any(IMAGE_MARKER in turn for turn in turns)
 
 
 def _first_problem(row: Row, refs: Refs) -> Row:

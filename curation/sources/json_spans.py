@@ -146,8 +146,11 @@ def _element_spans(handle: BinaryIO, file: str, style: Style) -> Iterator[ByteSp
 
 def _after_the_end(handle: BinaryIO, file: str, offset: int, position: int) -> Iterator[LostSpan]:
     handle.seek(offset)
-    if handle.read(WINDOW_BYTES).strip():
-        yield _lost(handle, file, offset, position, "text after the end of the JSON value")
+    while block := handle.read(WINDOW_BYTES):
+        if block.strip():
+            yield _lost(handle, file, offset, position, "text after the end of the JSON value")
+            return
+        offset += len(block)
 
 
 def _lost(handle: BinaryIO, file: str, offset: int, position: int, detail: str) -> LostSpan:

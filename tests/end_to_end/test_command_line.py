@@ -1,0 +1,97 @@
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.end_to_end.conftest import MIXTURE, REPOSITORY, Built, Curate
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (("build", "nowhere.yaml"), 2, "nowhere.yaml"),
+        (("plan", "nowhere.yaml"), 2, "nowhere.yaml"),
+        (("ingest", "chart-quizz"), 2, "did you mean 'chart-quiz'"),
+        (("why", "nothing"), 1, "ingested sources"),
+        (("verify", "nothing"), 1, "mixtures with releases: demo"),
+        (("bogus",), 2, "bogus"),
+        (("--catalog", "nowhere.yaml", "sources"), 2, "nowhere.yaml"),
+    ],
+)
+def test_errors_are_one_paragraph_with_the_documented_status(
+    curate: Curate, built: Built, arguments: tuple[str, ...], status: int, told: str
+) -> None:
+    done = curate(*arguments, root=built.root)
+    assert done.returncode == status
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_mixture_out_of_reach_says_what_would_do(curate: Curate, built: Built, tmp_path: Path) -> None:
+    greedy = tmp_path / "greedy.yaml"
+    greedy.write_text("name: greedy\nsize: 5000\nratios: {ocr: 0.5, general: 0.5}\n")
+    done = curate("build", str(greedy), root=built.root)
+    assert done.returncode == 1
+    assert "lower `size` to at most" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (built.root / "releases" / "greedy").exists()
+
+
+def test_plan_prints_the_documented_document(curate: Curate, built: Built) -> None:
+    document = json.loads(curate("plan", MIXTURE, "--json", root=built.root).stdout)
+    manifest = json.loads((built.release / "manifest.json").read_bytes())
+    assert document["total"] == manifest["num_samples"]
+    assert {name: entry["samples"] for name, entry in document["sources"].items()} == {
+        name: entry["samples"] for name, entry in manifest["sources"].items()
+    }
+    assert set(document["categories"]["ocr"]) == {"available", "samples", "share"}
+    assert set(document["sources"]["scenes"]) == {"category", "available", "samples", "repeat"}
+    assert document["mixture"] == "demo"
+
+
+def test_plans_need_no_data_on_published_counts(curate: Curate, tmp_path: Path) -> None:
+    done = curate("plan", MIXTURE, "--counts", "published", "--json", root=tmp_path / "nothing")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["total"] == 720
+
+
+def test_every_reject_and_drop_can_be_looked_up(curate: Curate, built: Built) -> None:
+    rejected = pl.read_parquet(list(built.root.glob("sources/*/*/rejected-*.parquet")))
+    for row in rejected.unique("reason", maintain_order=True).to_dicts():
+        found = json.loads(curate("why", row["record_id"], "--json", root=built.root).stdout)["found"]
+        assert [life["rejected"]["reason"] for life in found] == [row["reason"]]
+    dropped = pl.read_parquet(built.release / "verdicts.parquet").filter(verdict="drop")
+    for row in dropped.unique("reason", maintain_order=True).to_dicts():
+        done = curate("why", row["sample_id"], "--release", str(built.release), "--json", root=built.root)
+        (life,) = json.loads(done.stdout)["found"]
+        assert life["verdicts"][0]["reason"] == row["reason"]
+        assert (life["twin"] is None) == (row["twin_id"] is None)
+        assert life["places"] == []
+
+
+def test_diff_tells_what_enters_and_leaves(curate: Curate, built: Built, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(Path(MIXTURE).read_text().replace("size: 720", "size: 600"))
+    document = json.loads(curate("diff", MIXTURE, str(other), "--json", root=built.root).stdout)
+    assert document["total"] == {"before": 720, "after": 600}
+    changes = document["sources"].values()
+    assert sum(change["leaving"] - change["entering"] for change in changes) == 120
+
+
+def test_sources_and_report_show_what_is_there(curate: Curate, built: Built) -> None:
+    rows = json.loads(curate("sources", "--json", root=built.root).stdout)["sources"]
+    assert {row["state"] for row in rows} == {"ingested"}
+    printed = curate("report", "demo", root=built.root).stdout.split()
+    assert [Path(path).name for path in printed] == ["README.md", "croissant.json", "report.html"]
+    assert all(Path(path).is_file() for path in printed)
+
+
+def test_every_command_is_in_the_readme(curate: Curate) -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    for command in ("sources", "plan", "diff", "build", "verify", "why", "report", "serve"):
+        assert f" {command} " in readme
+        assert curate(command, "--help").returncode == 0

@@ -1,0 +1,116 @@
+import json
+import shutil
+
+import fsspec
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support.releases import numbered_samples, write_release
+from training.errors import StreamError
+from training.index import open_release
+
+
+@pytest.fixture
+def copy(release, tmp_path):
+    return shutil.copytree(release, tmp_path / "copy")
+
+
+def edit_manifest(folder, **changes):
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_index_holds_the_place_of_every_row(release):
+    opened = open_release(release)
+    assert (opened.num_samples, len(opened.shards), opened.name, opened.fingerprint) == (103, 11, "tiny", "0123abcd")
+    assert b'"id":"s000057"' in opened.read_row(57)
+
+
+def test_latest_names_the_release_to_take(release, tmp_path):
+    shutil.copytree(release, tmp_path / "tiny" / "0123abcd")
+    (tmp_path / "tiny" / "latest.json").write_text('{"fingerprint": "0123abcd"}')
+    assert open_release(tmp_path / "tiny").fingerprint == "0123abcd"
+
+
+@pytest.mark.parametrize("fingerprint", ["../elsewhere", "", None, "gone"])
+def test_latest_must_name_a_folder_beside_it(tmp_path, fingerprint):
+    (tmp_path / "latest.json").write_text(json.dumps({"fingerprint": fingerprint}))
+    with pytest.raises(StreamError, match=r"latest.json"):
+        open_release(tmp_path)
+
+
+def test_a_folder_without_release_says_what_to_give(tmp_path):
+    with pytest.raises(StreamError, match="give the path that `curate build` printed"):
+        open_release(tmp_path)
+
+
+def test_missing_shard_is_named(copy):
+    (copy / "shards" / "tiny-000003.tar").unlink()
+    with pytest.raises(StreamError, match=r"'tiny-000003.tar'.* is missing"):
+        open_release(copy)
+
+
+def test_truncated_shard_is_named_with_both_sizes(copy):
+    path = copy / "shards" / "tiny-000004.tar"
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(StreamError, match=f"'tiny-000004.tar'.*{size - 100:,} bytes.*{size:,}"):
+        open_release(copy)
+
+
+def test_unknown_schema_version_is_refused(copy):
+    edit_manifest(copy, schema_version=99)
+    with pytest.raises(StreamError, match="schema version 99; this reader knows 1"):
+        open_release(copy)
+
+
+def test_shard_names_may_not_leave_the_folder(copy):
+    edit_manifest(copy, shards=[{"name": "../x.tar", "num_samples": 1, "num_bytes": 1, "sha256": ""}])
+    with pytest.raises(StreamError, match="plain file name"):
+        open_release(copy)
+
+
+def test_index_of_another_build_is_refused(copy):
+    table = pq.read_table(copy / "index.parquet")
+    pq.write_table(table.slice(0, 100), copy / "index.parquet")
+    with pytest.raises(StreamError, match="100 rows, its manifest says 103"):
+        open_release(copy)
+
+
+def test_index_past_the_end_of_a_shard_is_refused(copy):
+    rows = pq.read_table(copy / "index.parquet").to_pylist()
+    rows[-1]["num_bytes"] = 10**6
+    pq.write_table(type(pq.read_table(copy / "index.parquet")).from_pylist(rows), copy / "index.parquet")
+    with pytest.raises(StreamError, match=r"tiny-000010.tar"):
+        open_release(copy)
+
+
+def test_index_without_a_column_is_refused(copy):
+    table = pq.read_table(copy / "index.parquet")
+    pq.write_table(table.drop_columns(["offset_bytes"]), copy / "index.parquet")
+    with pytest.raises(StreamError, match="lacks offset_bytes"):
+        open_release(copy)
+
+
+@pytest.mark.parametrize("content", ["not json", "[]", '{"schema_version": 1}'])
+def test_unusable_manifest_is_refused(copy, content):
+    (copy / "manifest.json").write_text(content)
+    with pytest.raises(StreamError, match="manifest"):
+        open_release(copy)
+
+
+def test_a_url_is_read_by_ranges(release):
+    files = fsspec.filesystem("memory")
+    files.put(str(release), "/bucket/tiny", recursive=True)
+    opened = open_release("memory://bucket/tiny")
+    assert opened.read_row(102) == open_release(release).read_row(102)
+    files.rm("/bucket", recursive=True)
+
+
+def test_an_empty_release_is_refused(tmp_path):
+    folder = write_release(tmp_path / "r", numbered_samples(1))
+    table = pq.read_table(folder / "index.parquet")
+    pq.write_table(table.slice(0, 0), folder / "index.parquet")
+    edit_manifest(folder, num_samples=0, shards=[])
+    with pytest.raises(StreamError, match="holds no sample"):
+        open_release(folder)

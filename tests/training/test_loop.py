@@ -1,0 +1,134 @@
+import json
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.support.releases import demo_samples, write_release
+from tests.support.runs import run_settings
+from training.checkpoint import list_checkpoints
+from training.config import RunConfig
+from training.errors import CheckpointError, LossError
+from training.loop import Trainer, schedule_factor
+
+
+@pytest.fixture(scope="module")
+def demo_release(tmp_path_factory):
+    return write_release(tmp_path_factory.mktemp("demo") / "r", demo_samples(26), samples_per_shard=10)
+
+
+def trainer(demo_release, output, **changes):
+    return Trainer(RunConfig.model_validate(run_settings(**{"release": str(demo_release), "output": output} | changes)))
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(step):
+    def watch(report):
+        if report.step == step:
+            raise Stop
+
+    return watch
+
+
+def ignore(report):
+    pass
+
+
+def weights(output):
+    return load_file(list_checkpoints(output / "checkpoints")[-1] / "model.safetensors")
+
+
+@pytest.mark.parametrize("steps", [6, 9])
+def test_a_stopped_run_goes_on_bit_for_bit(demo_release, tmp_path, steps):
+    """Nine steps of four samples pass the end of the first epoch of 26."""
+    whole = trainer(demo_release, tmp_path / "whole", optimisation={"num_train_steps": steps}).train(ignore)
+    with pytest.raises(Stop):
+        trainer(demo_release, tmp_path / "cut", optimisation={"num_train_steps": steps}).train(stop_at(5))
+    again = trainer(demo_release, tmp_path / "cut", optimisation={"num_train_steps": steps}).train(ignore)
+    assert (again.first_loss, again.last_loss) == (whole.first_loss, whole.last_loss)
+    assert again.samples_by_category == whole.samples_by_category
+    expected = weights(tmp_path / "whole")
+    assert all(torch.equal(value, expected[name]) for name, value in weights(tmp_path / "cut").items())
+    lines = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "cut")]
+    assert lines[0] == lines[1]
+
+
+def test_workers_change_nothing(demo_release, tmp_path):
+    alone = trainer(demo_release, tmp_path / "alone").train(ignore)
+    with pytest.raises(Stop):
+        trainer(demo_release, tmp_path / "workers", data={"num_workers": 2}).train(stop_at(5))
+    workers = trainer(demo_release, tmp_path / "workers", data={"num_workers": 2}).train(ignore)
+    assert workers.last_loss == alone.last_loss
+
+
+def test_a_finished_run_has_nothing_left_to_do(demo_release, tmp_path):
+    first = trainer(demo_release, tmp_path).train(ignore)
+    taken = []
+    assert trainer(demo_release, tmp_path).train(taken.append) == first
+    assert taken == []
+
+
+def test_one_epoch_is_the_default(demo_release, tmp_path):
+    run = trainer(demo_release, tmp_path, optimisation={"num_train_steps": None})
+    assert run.total_steps == 7
+    assert sum(run.train(ignore).samples_by_category.values()) == 26
+
+
+def test_other_settings_do_not_take_over_a_checkpoint(demo_release, tmp_path):
+    trainer(demo_release, tmp_path).train(ignore)
+    with pytest.raises(CheckpointError, match="other settings"):
+        trainer(demo_release, tmp_path, seed=4)
+
+
+def test_metrics_tell_the_loss_of_each_source(demo_release, tmp_path):
+    trainer(demo_release, tmp_path).train(ignore)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert {source for line in lines for source in line["loss_by_source"]} <= {"shapes", "charts", "words", "sums"}
+    assert all(math.isfinite(value) for line in lines for value in line["loss_by_source"].values())
+
+
+def test_a_loss_that_is_no_number_names_the_samples(demo_release, tmp_path):
+    run = trainer(demo_release, tmp_path)
+    torch.nn.init.constant_(run.model.language.lm_head.weight, math.nan)
+    with pytest.raises(LossError, match=r"train step 1: the loss is nan on the samples demo\d{5}"):
+        run.train(ignore)
+
+
+def test_stage_1_leaves_the_language_model_alone(demo_release, tmp_path):
+    run = trainer(demo_release, tmp_path, stage=1)
+    language = {name: value.clone() for name, value in run.model.language.state_dict().items()}
+    query = run.model.connector.vision_query.detach().clone()
+    run.train(ignore)
+    assert all(torch.equal(value, language[name]) for name, value in run.model.language.state_dict().items())
+    assert not torch.equal(run.model.connector.vision_query, query)
+
+
+def test_stage_2_starts_from_stage_1(demo_release, tmp_path):
+    trainer(demo_release, tmp_path / "one", stage=1).train(ignore)
+    file = list_checkpoints(tmp_path / "one" / "checkpoints")[-1] / "model.safetensors"
+    run = trainer(demo_release, tmp_path / "two", start_from=file)
+    assert torch.equal(run.model.connector.vision_query.detach(), load_file(file)["model.vision_query"])
+    with pytest.raises(CheckpointError, match="start_from"):
+        trainer(demo_release, tmp_path / "three", start_from=tmp_path / "gone")
+
+
+def test_weighted_releases_train(demo_release, tmp_path):
+    run = trainer(demo_release, tmp_path, release={str(demo_release): 1.0}, data={"num_samples": 10})
+    assert run.train(ignore).num_train_steps == 6
+
+
+def test_bfloat16_trains(demo_release, tmp_path):
+    assert math.isfinite(trainer(demo_release, tmp_path, precision="bfloat16").train(ignore).last_loss)
+
+
+def test_schedule_warms_up_and_falls_to_zero():
+    factors = [schedule_factor(step, 100, 0.1) for step in range(101)]
+    assert factors[:2] == [0, 0.1]
+    assert factors[10] == max(factors) == 1
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+    assert factors[100] == pytest.approx(0)

@@ -1,0 +1,105 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.errors import StreamError
+from training.progress import Progress, Seat, Start, merge_progress
+
+seats = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5))
+
+
+def every_seat(world_size, num_workers, batch_size):
+    return [
+        Seat(rank=rank, world_size=world_size, worker=worker, num_workers=num_workers, batch_size=batch_size)
+        for rank in range(world_size)
+        for worker in range(num_workers)
+    ]
+
+
+def begin(num_samples, sizes, start=None):
+    order = {"num_samples": num_samples}
+    return [Progress(order=order, epoch=0, seat=seat, start=start or Start()) for seat in every_seat(*sizes)]
+
+
+def left(part):
+    total = part.seat.num_places(part.start.num_places(part.num_positions))
+    return part.start.positions(part.seat.places(part.delivered, total)).tolist()
+
+
+def advance(data, parts):
+    """Let every seat deliver some of its share; return what was delivered and the progress."""
+    delivered, moved = [], []
+    for part in parts:
+        positions = left(part)
+        count = data.draw(st.integers(0, len(positions)))
+        delivered += positions[:count]
+        state = part.to_state() | {"delivered": part.delivered + count}
+        moved.append(Progress.from_state(json.loads(json.dumps(state))))
+    return delivered, moved
+
+
+@given(total=st.integers(0, 200), sizes=seats)
+def test_seats_share_out_every_place_once(total, sizes):
+    places = [seat.places(0, seat.num_places(total)) for seat in every_seat(*sizes)]
+    assert sorted(np.concatenate(places).tolist()) == list(range(total))
+
+
+@given(num_samples=st.integers(1, 150), data=st.data())
+def test_any_number_of_interruptions_delivers_every_position_once(num_samples, data):
+    start, delivered = Start(), []
+    for _ in range(3):
+        parts = begin(num_samples, data.draw(seats), start)
+        some, moved = advance(data, parts)
+        delivered += some
+        start = merge_progress(moved).start
+    last = begin(num_samples, data.draw(seats), start)
+    delivered += [position for part in last for position in left(part)]
+    assert sorted(delivered) == list(range(num_samples))
+
+
+@given(num_samples=st.integers(1, 150), data=st.data())
+def test_what_is_left_keeps_its_order(num_samples, data):
+    _, moved = advance(data, begin(num_samples, data.draw(seats)))
+    alone = begin(num_samples, (1, 1, 1), merge_progress(moved).start)[0]
+    assert left(alone) == sorted(left(alone))
+
+
+@given(num_samples=st.integers(1, 150), world_size=st.integers(1, 5), steps=st.integers(0, 40), sizes=seats)
+def test_one_rank_stands_for_all_that_step_together(num_samples, world_size, steps, sizes):
+    rank = begin(num_samples, (world_size, 1, 1))[-1]
+    steps = min(steps, rank.seat.num_places(num_samples))
+    moved = Progress.from_state(rank.to_state() | {"delivered": steps})
+    rest = [position for seat in every_seat(*sizes) for position in left(moved.go_on(seat))]
+    assert sorted(rest) == list(range(min(num_samples, steps * world_size), num_samples))
+
+
+def test_states_in_step_merge_into_one_number():
+    parts = [Progress.from_state(part.to_state() | {"delivered": 4}) for part in begin(100, (2, 2, 4))]
+    merged = merge_progress(parts)
+    assert (merged.start.next, merged.start.pending) == (16, ())
+
+
+def test_one_workers_state_is_refused_elsewhere():
+    part = begin(10, (1, 2, 1))[0]
+    with pytest.raises(StreamError, match="merge_states"):
+        part.go_on(every_seat(1, 1, 1)[0])
+
+
+def test_merge_names_the_missing_rank():
+    with pytest.raises(StreamError, match=r"missing: \[\(1, 0\)\]"):
+        merge_progress(begin(10, (2, 1, 1))[:1])
+
+
+def test_merge_refuses_different_epochs():
+    first, second = begin(10, (2, 1, 1))
+    other = Progress.from_state(second.to_state() | {"epoch": 1})
+    with pytest.raises(StreamError, match="epoch is 0 in the first and 1"):
+        merge_progress([first, other])
+
+
+def test_a_foreign_state_is_refused():
+    with pytest.raises(StreamError, match="not a stream state"):
+        Progress.from_state({"epoch": 3})

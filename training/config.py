@@ -1,0 +1,203 @@
+"""The settings of a run: one YAML file, read once, refused where a key is unknown or a value is wrong.
+
+Defaults of learning rates and schedule are those of Cambrian-1's two stages.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from training.chat import TEMPLATES
+from training.decode import MAX_IMAGE_PIXELS
+from training.errors import ConfigError
+from training.model.towers import TowerKind
+from training.stream import WINDOW
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class TowerConfig(_Settings):
+    """One vision encoder: random weights from transformers `config` values, or those in the local folder `path`."""
+
+    kind: TowerKind
+    side_px: Positive
+    grid_side: Positive
+    config: dict[str, Any] | None = None
+    path: Path | None = None
+
+
+class LanguageConfig(_Settings):
+    """The language model: random weights from `config` of a transformers model type, or those in the local folder `path`."""
+
+    kind: Literal["llama", "phi3", "qwen2"] = "llama"
+    config: dict[str, Any] | None = None
+    path: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "LanguageConfig":
+        if (self.config is None) == (self.path is None):
+            raise ValueError("give either config (random weights) or path (a local folder), not both")
+        return self
+
+
+class SamplersConfig(_Settings):
+    """SVA samplers inside the language model: after decoder layers start, start + stride, ..."""
+
+    count: Annotated[int, Field(ge=0)] = 10
+    start: Annotated[int, Field(ge=0)] = 0
+    stride: Positive = 3
+
+
+class ModelConfig(_Settings):
+    """Towers, connector and language model."""
+
+    towers: Annotated[tuple[TowerConfig, ...], Field(min_length=1)]
+    language: LanguageConfig
+    hidden_dim: Positive = 1024
+    query_sides: Annotated[tuple[Positive, ...], Field(min_length=1)] = (24,)
+    image_side: Positive = 24
+    depth: Positive = 3
+    samplers: SamplersConfig = SamplersConfig()
+
+
+class TextConfig(_Settings):
+    """How conversations become tokens; `tokenizer` is "bytes" or a local folder, `system` replaces the template's text."""
+
+    tokenizer: str = "bytes"
+    template: str = "llama_3"
+    system: str | None = None
+    max_tokens: Positive = 2048
+
+    @model_validator(mode="after")
+    def _known_template(self) -> "TextConfig":
+        if self.template not in TEMPLATES:
+            raise ValueError(f"template '{self.template}' is unknown; valid are {', '.join(TEMPLATES)}")
+        return self
+
+
+class DataConfig(_Settings):
+    """How samples are streamed; `num_samples` is the length of an epoch of a weighted mixture."""
+
+    shuffle: Literal["block", "full", "file"] = "block"
+    window: Positive = WINDOW
+    num_samples: Positive | None = None
+    num_workers: Annotated[int, Field(ge=0)] = 0
+    on_error: Literal["raise", "skip"] = "raise"
+    max_image_pixels: Positive = MAX_IMAGE_PIXELS
+
+    @model_validator(mode="after")
+    def _skip_needs_one_process(self) -> "DataConfig":
+        if self.on_error == "skip" and self.num_workers:
+            raise ValueError("on_error 'skip' needs num_workers 0, or positions could not be counted exactly")
+        return self
+
+
+class OptimisationConfig(_Settings):
+    """Optimiser and schedule; `batch_size` is a rank's. Rates left out are the stage's, steps left out one epoch."""
+
+    batch_size: Positive = 8
+    num_train_steps: Positive | None = None
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    sampler_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    warmup_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+
+
+class CheckpointConfig(_Settings):
+    """A checkpoint every `every` train steps and at the end; the last `keep` stay."""
+
+    every: Positive = 500
+    keep: Positive = 2
+
+
+class RunConfig(_Settings):
+    """A whole run. `release` is a release, a list of them, or {release: weight}; `start_from` a safetensors file of weights."""
+
+    release: str | tuple[str, ...] | dict[str, float] | None = None
+    output: Path
+    seed: int = 0
+    stage: Literal[1, 2] = 2
+    start_from: Path | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    model: ModelConfig
+    text: TextConfig = TextConfig()
+    data: DataConfig = DataConfig()
+    optimisation: OptimisationConfig = OptimisationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+
+    def fingerprint(self) -> str:
+        """Hash of the settings that decide the weights: two runs of the same one are the same run."""
+        deciding = self.model_dump(mode="json", exclude={"output", "release", "device", "checkpoint"})
+        del deciding["data"]["num_workers"]
+        content = json.dumps(deciding, sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML that also refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for number, key in enumerate(keys):
+            if key in keys[:number]:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+def load_config(path: Path, *, release: str | None = None, output: Path | None = None) -> RunConfig:
+    """Settings of a YAML file; `release` and `output` replace the file's. Raises ConfigError naming file, key and value."""
+    try:
+        content = yaml.load(path.read_text(), Loader=_StrictLoader)  # noqa: S506 - a subclass of SafeLoader
+    except OSError as error:
+        raise ConfigError(f"run file '{path}' cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"run file '{path}' is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"run file '{path}' holds a {type(content).__name__}; expected keys {_valid_keys(())}")
+    replaced = {key: value for key, value in (("release", release), ("output", output)) if value is not None}
+    try:
+        config = RunConfig.model_validate(content | replaced)
+    except ValidationError as error:
+        raise ConfigError(f"run file '{path}': {_explain(error)}") from error
+    if config.release is None:
+        raise ConfigError(f"run file '{path}' names no release; set `release` or give --release PATH")
+    return config
+
+
+def _explain(error: ValidationError) -> str:
+    problems = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"]) or "the whole"
+        if problem["type"] == "extra_forbidden":
+            problems.append(f"key '{key}' is unknown; valid here are {_valid_keys(problem['loc'][:-1])}")
+        elif problem["type"] == "missing":
+            problems.append(f"key '{key}' is missing")
+        else:
+            shown = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
+            problems.append(f"key '{key}': {problem['msg'].removeprefix('Value error, ')}{shown}")
+    return "; ".join(problems)
+
+
+def _valid_keys(place: tuple[int | str, ...]) -> str:
+    settings: Any = RunConfig
+    for part in place:
+        if isinstance(part, str) and part in settings.model_fields:
+            annotation = settings.model_fields[part].annotation
+            settings = next(
+                (kind for kind in (annotation, *getattr(annotation, "__args__", ())) if _is_settings(kind)), settings
+            )
+    return ", ".join(settings.model_fields)
+
+
+def _is_settings(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, _Settings)
