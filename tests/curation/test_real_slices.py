@@ -1,0 +1,108 @@
+"""Real public data, as published: what it holds is known (see README.md beside it) and must come out, record for record."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from curation.catalog import Catalog, load_catalog
+from curation.runtime.pool import InProcessPool
+from curation.store import Store
+from curation.verification import verify
+from tests.support.upstream import Built, build, rows
+
+pytestmark = pytest.mark.slow
+
+REPOSITORY = Path(__file__).parents[2]
+CATALOG = REPOSITORY / "tests" / "real_data" / "catalog.yaml"
+RECORDS = {
+    "opencqa": 420, "tabmwp": 604, "nlvr": 280, "sroie": 46, "puzzlevqa": 240, "mantis_chat": 67, "cc12m_wds": 32,
+    "im2latex_sample": 1_200, "pubtabnet_examples": 20, "scienceqa_img": 158, "scibench": 843, "flowchartqa": 160,
+    "dj_images_parquet": 3, "vsr": 6_489, "gsm8k": 7_473, "gsm8k_alpaca": 2_500, "flan_cot": 10_373, "codealpaca": 3_517,
+    "gpteacher_codegen": 1_750, "llamafactory_demo": 2_299,
+}  # fmt: skip
+REJECTED = {
+    "vsr": {"missing_image": 6_489},
+    "im2latex_sample": {"empty_answer": 3},
+    "codealpaca": {"empty_answer": 2},
+}
+REPAIRED = {"opencqa": {"extension_corrected": 68}, "scibench": {"extension_corrected": 10}}
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Iterator[Catalog]:
+    folder = Path(os.environ.get("CURATION_REAL_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        message = f"no real slices at '{folder}'; set CURATION_REAL_DATA to the folder that holds them"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CURATION_REAL_DATA", str(folder))
+        yield load_catalog(CATALOG)
+
+
+@pytest.fixture(scope="module")
+def real(catalog: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """A release of everything, made once."""
+    return build(catalog, Store.open(str(tmp_path_factory.mktemp("real"))))
+
+
+@pytest.fixture(scope="module")
+def verdicts(real: Built) -> pl.DataFrame:
+    return rows(real.pool, "verdicts")
+
+
+def test_every_source_is_listed_here(catalog: Catalog):
+    assert RECORDS.keys() == catalog.sources.keys()
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_every_record_is_a_sample_or_rejected(real: Built, name: str):
+    artefact = real.ingested[name]
+    counts = artefact.manifest["counts"]
+    assert counts["records"] == RECORDS[name] == artefact.manifest["expected_records"]
+    assert counts["rejected"] == REJECTED.get(name, {})
+    assert counts["repaired"] == REPAIRED.get(name, {})
+    assert counts["samples"] == RECORDS[name] - sum(counts["rejected"].values())
+    if counts["samples"]:
+        samples = rows(artefact, "samples")
+        assert len(samples) == counts["samples"]
+        assert samples["sample_id"].is_unique().all()
+    if counts["rejected"]:
+        assert len(rows(artefact, "rejected")) == sum(counts["rejected"].values())
+
+
+def test_every_sample_has_one_verdict(real: Built, verdicts: pl.DataFrame):
+    kept = sum(artefact.manifest["counts"]["samples"] for artefact in real.ingested.values())
+    assert len(verdicts) == kept == verdicts["sample_id"].n_unique()
+
+
+def test_instructions_published_twice_are_kept_once(verdicts: pl.DataFrame):
+    dropped = verdicts.filter(pl.col("reason") == "exact_duplicate")
+    pairs = dropped.select("source", twin=pl.col("twin_id").str.replace(r"-[0-9a-f]{24}(-d\d+)?$", ""))
+    crossing = pairs.filter(pl.concat_list(pl.col("source", "twin")).list.sort() == ["codealpaca", "gpteacher_codegen"])
+    assert 749 <= len(crossing) <= 750
+
+
+def test_all_distinct_chinese_records_are_kept(real: Built, verdicts: pl.DataFrame):
+    chinese = rows(real.ingested["llamafactory_demo"], "samples").filter(pl.col("origin_file") == "alpaca_zh_demo.json")
+    assert len(chinese) == 1_000
+    kept = verdicts.filter(pl.col("verdict") == "keep").join(chinese, on="sample_id", how="semi")
+    assert len(kept) == 992
+
+
+def test_pages_that_look_alike_are_no_duplicates(verdicts: pl.DataFrame):
+    pages = verdicts.filter(pl.col("source") == "im2latex_sample")
+    assert (len(pages), pages["verdict"].unique().to_list()) == (1_197, ["keep"])
+
+
+def test_the_release_of_everything_holds(real: Built, verdicts: pl.DataFrame):
+    found = verify(real.folder, InProcessPool())
+    assert found.problems == []
+    assert found.num_samples == (verdicts["verdict"] == "keep").sum()
+    for name, counts in real.release.manifest["conservation"].items():
+        assert counts["records"] == RECORDS[name]
+        assert counts["samples"] == counts["kept"] + sum(counts["dropped"].values())
