@@ -11,7 +11,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m flows.demo $(DEMO)
 
 test: check
-	CURATION_REAL_DATA="$${CURATION_REAL_DATA:-../shared/data}" $(BIN)/python -m pytest
+	$(BIN)/python -m pytest
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -1,14 +1,17 @@
 """Writing shards against plain writes of the same bytes: pictures are moved as byte ranges, never decoded.
 
-Three plain writes, each in one process and in two: *to disk* (as many bytes from memory, then fsync; ours is synced too),
-*copy* (the same pictures read and written, in order), and *to cache* (bytes from one block of memory, never synced: the speed
-of the kernel's page cache, which no writer that reads its input and hashes its output can reach).
+Four plain writes, each in one process and in two: *copy and hash* (the same pictures read, written and hashed, in order),
+*to disk* (as many bytes from memory, then fsync; ours is synced too), *copy* (read and written), and *to cache* (bytes from
+one block of memory, never synced: the speed of the page cache, which nothing that reads its input and hashes its output can
+reach).
 """
 
+import hashlib
 import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -62,16 +65,6 @@ def plain_write(target: str, num_bytes: int) -> int:
     return num_bytes
 
 
-def copy(origin: str, target: str, offset: int, num_bytes: int) -> int:
-    """Read a range of a file and write it to another."""
-    block = memoryview(bytearray(_BLOCK_BYTES))
-    with open(origin, "rb", buffering=0) as source, open(target, "wb", buffering=0) as handle:  # noqa: PTH123
-        for start in range(offset, offset + num_bytes, _BLOCK_BYTES):
-            found = os.preadv(source.fileno(), [block[: min(_BLOCK_BYTES, offset + num_bytes - start)]], start)
-            os.write(handle.fileno(), block[:found])
-    return num_bytes
-
-
 def synced(path: Path, num_bytes: int) -> int:
     """Flush a written file to disk, as publishing does."""
     with path.open("rb") as handle:
@@ -103,16 +96,39 @@ def plain_to_cache(task: WriteTask) -> int:
 
 def plain_copy(task: WriteTask) -> int:
     """Copy as many bytes of the source's pictures as the shard has."""
+    return _copy(task, len)
+
+
+def _copy(task: WriteTask, look: Callable[[memoryview], object]) -> int:
+    offset, num_bytes = task.start * PICTURE_BYTES, (task.stop - task.start) * (PICTURE_BYTES + 600)
+    block = memoryview(bytearray(_BLOCK_BYTES))
     origin = Path(task.picture_folders["bench"]) / "images-00000.tar"
-    num_bytes = (task.stop - task.start) * (PICTURE_BYTES + 600)
-    return copy(str(origin), str(Path(task.folder) / f"copy-{task.number}"), task.start * PICTURE_BYTES, num_bytes)
+    with (
+        origin.open("rb", buffering=0) as source,
+        (Path(task.folder) / f"copy-{task.number}").open("wb", buffering=0) as target,
+    ):
+        for start in range(offset, offset + num_bytes, _BLOCK_BYTES):
+            found = os.preadv(source.fileno(), [block[: min(_BLOCK_BYTES, offset + num_bytes - start)]], start)
+            look(block[:found])
+            target.write(block[:found])
+    return num_bytes
 
 
 def _shard_bytes(task: WriteTask) -> int:
     return (task.stop - task.start) * (PICTURE_BYTES + 2_000)
 
 
-PAIRS = ((ours_synced, plain_to_disk, "to disk"), (ours, plain_copy, "copy"), (ours, plain_to_cache, "to cache"))
+def plain_hashed(task: WriteTask) -> int:
+    """The same copy, hashed on the way."""
+    return _copy(task, hashlib.sha256().update)
+
+
+PAIRS = (
+    (ours, plain_hashed, "copy and hash"),
+    (ours_synced, plain_to_disk, "to disk"),
+    (ours, plain_copy, "copy"),
+    (ours, plain_to_cache, "to cache"),
+)
 
 
 def main() -> None:

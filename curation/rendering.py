@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -73,6 +74,19 @@ def rendered_row(sample: Mapping[str, Any], position: int, repeat: int, source: 
             for name, image in pictures
         ],
     }
+
+
+def rendered_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """The rows of a RENDERED table; column by column, which takes a fifth of the time of `to_pylist` on nested rows."""
+    pictures = table.column("pictures").combine_chunks()
+    ends = pictures.offsets.to_pylist()
+    fields = pictures.type.value_type
+    columns = [pictures.values.field(number).to_pylist() for number in range(fields.num_fields)]
+    listed = [dict(zip(fields.names, cells, strict=True)) for cells in zip(*columns, strict=True)]
+    names = [name for name in table.column_names if name != "pictures"]
+    cells = zip(*(table.column(name).to_pylist() for name in names), strict=True)
+    shown = (listed[start:stop] for start, stop in pairwise(ends))
+    return [{**dict(zip(names, row, strict=True)), "pictures": found} for row, found in zip(cells, shown, strict=True)]
 
 
 def _prompted(turns: Sequence[Mapping[str, str]], prompt: str | None) -> Sequence[Mapping[str, str]]:

@@ -74,9 +74,16 @@ class Store:
 
     def work(self, kind: str, fingerprint: str) -> Path:
         """Folder for half-done work that a later run may take up; made when missing."""
-        folder = self.root / "work" / f"{kind}-{fingerprint}"
+        folder = self._work(kind, fingerprint)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def discard_work(self, kind: str, fingerprint: str) -> None:
+        """Delete work whose result is published; there may be none."""
+        shutil.rmtree(self._work(kind, fingerprint), ignore_errors=True)
+
+    def _work(self, kind: str, fingerprint: str) -> Path:
+        return self.root / "work" / f"{kind}-{fingerprint}"
 
     @contextmanager
     def single_writer(self) -> Iterator[None]:
@@ -168,8 +175,3 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def remove_work(folder: Path) -> None:
-    """Delete half-done work that has been published or is of no use any more."""
-    shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,8 @@
 """Layout `conversations`: a list of turns with roles (LLaVA, ShareGPT). Fields: turns, role, content, preamble, id.
 
 Role and content keys are `from`/`value` or `role`/`content` unless the row names others. The result alternates, human
-first: a leading answer without question is dropped and counted, as the official loader does; other breaks are rejected.
+first: a leading system turn goes before the first question, as a preamble does; a leading answer without question is dropped
+and counted, as the official loader does; other breaks are rejected.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from curation.tables import ROLES
 from curation.template import Record, Unusable, scalar_text
 
 KNOWN_ROLES = {
+    "system": "system",
     "human": "human", "user": "human", "prompter": "human",
     "gpt": "gpt", "assistant": "gpt", "model": "gpt", "chatgpt": "gpt", "bot": "gpt",
 }  # fmt: skip
@@ -42,6 +44,9 @@ def _row(value: Any, preamble: str, roles: Mapping[str, str], part: Part, repair
         said = [_turn(turn, roles, part) for turn in value]
     except Unusable as problem:
         return problem
+    if said and said[0][0] == "system":
+        preamble = f"{preamble}\n\n{said[0][1]}".strip()
+        said = said[1:]
     if said and said[0][0] == "gpt":
         said = said[1:]
         repairs[LEADING_ANSWER] = repairs.get(LEADING_ANSWER, 0) + 1

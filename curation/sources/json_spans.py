@@ -71,10 +71,11 @@ def line_spans(handle: BinaryIO, file: str, style: Style) -> Iterator[ByteSpan]:
     start, position = 0, 0
     handle.seek(0)
     while block := handle.read(CHUNK_BYTES):
-        block += handle.readline()
-        yield ByteSpan(file, style, start, start + len(block), position)
-        start += len(block)
-        position += block.count(b"\n")
+        rest = handle.readline()
+        stop = start + len(block) + len(rest)
+        yield ByteSpan(file, style, start, stop, position)
+        start = stop
+        position += block.count(b"\n") + rest.count(b"\n")
 
 
 @dataclass(slots=True)

@@ -24,7 +24,7 @@ from curation.sources.mapping import MapTask, map_chunk, mapped_path, read_count
 from curation.sources.readers import chunks, survey
 from curation.sources.records import Span
 from curation.steps.step import Artefact, created_now, versions
-from curation.store import Store, is_published, point_to_latest, publish, read_manifest, remove_work, write_table
+from curation.store import Store, is_published, point_to_latest, publish, read_manifest, write_table
 from curation.tables import COPY_SUFFIX, copy_id
 
 VERSION = 1
@@ -55,7 +55,7 @@ class Ingest:
             work = store.work(f"ingest-{self.source.name}", name)
             self._make(folder, work, inputs, pool)
             publish(folder, self._manifest(folder, work, inputs, files, digest))
-            remove_work(work)
+        store.discard_work(f"ingest-{self.source.name}", name)
         point_to_latest(folder)
         return Artefact(folder, read_manifest(folder))
 

@@ -22,7 +22,7 @@ from curation.catalog import Catalog, Category
 from curation.errors import PlanError
 from curation.fingerprint import fingerprint
 from curation.mixture import Mixture
-from curation.rendering import RENDERED, SourceFacts, rendered_row
+from curation.rendering import RENDERED, SourceFacts, rendered_row, rendered_rows
 from curation.report import write_report
 from curation.runtime.pool import Pool
 from curation.selection import final_verdicts, left_out, occurrences, pick_order, stream_order
@@ -35,7 +35,6 @@ from curation.store import (
     point_to_latest,
     publish,
     read_manifest,
-    remove_work,
     replacing,
     write_json,
     write_table,
@@ -108,7 +107,7 @@ class Shard:
             manifest = self._manifest(folder, entries, planned, ingested, pool_verdicts)
             write_report(folder, manifest, {name: artefact.folder for name, artefact in ingested.items()})
             publish(folder, manifest)
-            remove_work(work)
+        store.discard_work(f"release-{self.mixture.name}", folder.name)
         point_to_latest(folder)
         return Artefact(folder, read_manifest(folder))
 
@@ -305,8 +304,7 @@ def _slice(file: str, start: int, stop: int) -> list[dict[str, Any]]:
         table = pa.ipc.open_file(mapped).read_all()
         positions = table.column("position").to_numpy()
         first, last = np.searchsorted(positions, [start, stop])
-        rows: list[dict[str, Any]] = table.slice(first, last - first).to_pylist()
-        return rows
+        return rendered_rows(table.slice(first, last - first))
 
 
 def _index_part(work: Path, number: int) -> Path:

@@ -33,7 +33,7 @@ REPAIRED = {"opencqa": {"extension_corrected": 68}, "scibench": {"extension_corr
 
 @pytest.fixture(scope="module")
 def catalog() -> Iterator[Catalog]:
-    folder = Path(os.environ.get("CURATION_REAL_DATA", REPOSITORY.parent / "shared" / "data"))
+    folder = Path(os.environ.get("CURATION_REAL_DATA", REPOSITORY.parent / "shared" / "data")).absolute()
     if not folder.is_dir():
         message = f"no real slices at '{folder}'; set CURATION_REAL_DATA to the folder that holds them"
         if os.environ.get("CI"):

@@ -28,6 +28,12 @@ def test_turns_alternate_human_first(turns: list):
     assert row(turns) == ["Why?", "Because."]
 
 
+def test_a_leading_system_turn_is_a_preamble():
+    turns = [{"from": "system", "value": "Be brief."}, ASKED, ANSWERED]
+    assert row(turns) == ["Be brief.\n\nWhy?", "Because."]
+    assert row([ASKED, ANSWERED, turns[0], ANSWERED]).reason is UNSUPPORTED
+
+
 def test_keys_and_roles_may_be_named():
     turns = [{"who": "Q", "text": "Why?"}, {"who": "A", "text": 7}]
     fields = {"role": "who", "content": "text"}
