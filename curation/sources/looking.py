@@ -14,6 +14,7 @@ from curation.imaging import EXTENSIONS, ImageFacts, examine
 from curation.shard_format import END_OF_ARCHIVE, padding_bytes, tar_header
 from curation.sources.pictures import fetch
 from curation.store import replacing, write_table
+from curation.tables import IMAGE
 from curation.template import Unusable
 
 FACTS = pa.schema(
@@ -21,14 +22,7 @@ FACTS = pa.schema(
         pa.field("ref", pa.string()),
         pa.field("reason", pa.string()),
         pa.field("detail", pa.string()),
-        pa.field("sha256", pa.string()),
-        pa.field("pixels", pa.string()),
-        pa.field("extension", pa.string()),
-        pa.field("width", pa.int32()),
-        pa.field("height", pa.int32()),
-        pa.field("num_bytes", pa.int64()),
-        pa.field("tar", pa.int32()),
-        pa.field("offset", pa.int64()),
+        *IMAGE,
         pa.field("is_misnamed", pa.bool_()),
     ]
 )
