@@ -59,16 +59,17 @@ def sources(json: JsonOption = False) -> None:
     from curation.catalog import load_catalog
     from curation.inventory import inventory
     from curation.store import Store
-    from flows.views import as_json, table
+    from flows.views import as_json, shortened, table
 
     rows = inventory(load_catalog(shipped_file(_Globals.catalog)), Store.at(_Globals.root))
     if json:
         print(as_json({"sources": rows}))  # noqa: T201
         return
-    columns = ("source", "category", "licence", "state", "expected", "samples", "rejected")
-    names = ("source", "category", "license", "state", "expected", "samples", "rejected")
-    cells = [["-" if row[name] is None else row[name] for name in names] for row in rows]
-    Console().print(table(f"catalog {_Globals.catalog}", columns, cells, text_columns=4))
+    columns = ("source", "category", "licence", "location", "state", "expected", "samples", "rejected")
+    names = ("source", "category", "license", "location", "state", "expected", "samples", "rejected")
+    shown = [{**row, "location": shortened(row["location"][0])} for row in rows]
+    cells = [["-" if row[name] is None else row[name] for name in names] for row in shown]
+    Console().print(table(f"catalog {_Globals.catalog}", columns, cells, text_columns=5))
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from rich.console import Console
@@ -46,6 +47,11 @@ def plan_table(document: Mapping[str, Any]) -> list[Table]:
         table(f"mixture {document['mixture']}, by category", ("category", "available", "samples", "share"), by_category),
         table("by source", ("source", "category", "available", "samples", "share", "repeat"), by_source, text_columns=2),
     ]
+
+
+def shortened(location: str) -> str:
+    """The last folder of a location, which tells sources apart in a table of 80 columns; `--json` has it whole."""
+    return PurePosixPath(location).name
 
 
 def share(part: int, whole: int) -> str:
