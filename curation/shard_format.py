@@ -16,6 +16,7 @@ SCHEMA_VERSION = 1
 
 MANIFEST_NAME = "manifest.json"
 INDEX_NAME = "index.parquet"
+VERDICTS_NAME = "verdicts.parquet"
 SHARD_FOLDER = "shards"
 IMAGE_MARKER = "<image>"
 BLOCK_BYTES = 512

@@ -1,4 +1,8 @@
-"""Does a release hold what its manifest says? Every shard is rehashed and recounted, and every index row looked at."""
+"""Does a release hold what its manifest says?
+
+Every shard is rehashed and recounted, every index row looked at, and the verdicts must tell the fate of every sample of every
+source: those kept are the samples of the index, the others have one stage and reason each.
+"""
 
 import hashlib
 import tarfile
@@ -11,7 +15,15 @@ import numpy as np
 import polars as pl
 
 from curation.runtime.pool import Pool
-from curation.shard_format import INDEX_COLUMNS, INDEX_NAME, SCHEMA_VERSION, SHARD_FOLDER, decode_sample, occurrence_key
+from curation.shard_format import (
+    INDEX_COLUMNS,
+    INDEX_NAME,
+    SCHEMA_VERSION,
+    SHARD_FOLDER,
+    VERDICTS_NAME,
+    decode_sample,
+    occurrence_key,
+)
 from curation.store import read_manifest
 from curation.tables import counts_by
 
@@ -54,6 +66,8 @@ def verify(folder: Path, pool: Pool) -> Verification:
     except (OSError, pl.exceptions.PolarsError) as problem:
         return Verification(len(entries), 0, 0, [*problems, f"{INDEX_NAME}: cannot be read: {problem}"])
     problems += _counts_differ(manifest, index)
+    problems += _tables_differ(folder, manifest)
+    problems += _verdicts_differ(folder, manifest, index)
     checks = [ShardCheck(str(shards / entry["name"]), str(index_path), number, entry) for number, entry in enumerate(entries)]
     for found in pool.map(check_shard, checks, label=f"verify {manifest['name']}"):
         problems += found
@@ -72,6 +86,45 @@ def _counts_differ(manifest: Mapping[str, Any], index: pl.DataFrame) -> list[str
     for column, key in (("source", "sources"), ("category", "categories")):
         if counts_by(index, column) != manifest[key]:
             problems.append(f"{INDEX_NAME}: counts by {column} differ from the manifest's")
+    return problems
+
+
+def _tables_differ(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
+    problems: list[str] = []
+    for name, entry in manifest["tables"].items():
+        path = folder / name
+        if not path.exists():
+            problems.append(f"{name}: missing")
+        elif (digest := _sha256(path)) != entry["sha256"]:
+            problems.append(f"{name}: sha256 {digest}, the manifest says {entry['sha256']}")
+    return problems
+
+
+def _verdicts_differ(folder: Path, manifest: Mapping[str, Any], index: pl.DataFrame) -> list[str]:
+    """Where the verdicts do not account for every sample exactly once."""
+    try:
+        verdicts = pl.read_parquet(folder / VERDICTS_NAME, columns=["sample_id", "source", "stage", "verdict", "reason"])
+    except (OSError, pl.exceptions.PolarsError) as problem:
+        return [f"{VERDICTS_NAME}: cannot be read: {problem}"]
+    problems: list[str] = []
+    if repeated := verdicts["sample_id"].is_duplicated().sum():
+        problems.append(f"{VERDICTS_NAME}: {repeated} rows share a sample_id; one verdict a sample was expected")
+    kept = verdicts.filter(pl.col("verdict") == "keep").select("sample_id")
+    streamed = index.select("sample_id").unique()
+    for there, here, what in ((kept, streamed, "kept but not in the index"), (streamed, kept, "in the index but not kept")):
+        odd = there.join(here, on="sample_id", how="anti")
+        if len(odd):
+            problems.append(f"{VERDICTS_NAME}: {len(odd)} samples are {what}, such as {odd['sample_id'].sort()[0]}")
+    has_no_reason = pl.col("reason").is_null() | pl.col("stage").is_null()
+    if unexplained := len(verdicts.filter(has_no_reason & (pl.col("verdict") != "keep"))):
+        problems.append(f"{VERDICTS_NAME}: {unexplained} dropped samples have no stage or reason")
+    expected = {name: counts["samples"] for name, counts in manifest["conservation"].items()}
+    found: dict[str, int] = dict(verdicts.group_by("source").len().iter_rows())
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name, 0) != found.get(name, 0):
+            problems.append(
+                f"{VERDICTS_NAME}: {found.get(name, 0)} samples of source '{name}', the manifest says {expected.get(name, 0)}"
+            )
     return problems
 
 

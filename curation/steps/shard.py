@@ -5,6 +5,7 @@ it contributes, ordered by their place in the stream; *write* merges, for one sh
 text is written once and read once on the way; pictures go straight from the sources' tars into the shard.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -26,7 +27,7 @@ from curation.rendering import RENDERED, SourceFacts, rendered_row, rendered_row
 from curation.report import write_report
 from curation.runtime.pool import Pool
 from curation.selection import final_verdicts, left_out, occurrences, pick_order, stream_order
-from curation.shard_format import INDEX_COLUMNS, INDEX_NAME, SCHEMA_VERSION, SHARD_FOLDER, ShardEntry, shard_name
+from curation.shard_format import INDEX_COLUMNS, INDEX_NAME, SCHEMA_VERSION, SHARD_FOLDER, VERDICTS_NAME, ShardEntry, shard_name
 from curation.shard_writer import Pictures, write_shard
 from curation.steps.step import Artefact, created_now, versions
 from curation.store import (
@@ -41,7 +42,7 @@ from curation.store import (
 )
 from curation.tables import VERDICTS, counts_by
 
-VERSION = 1
+VERSION = 2
 _MEMBER_OVERHEAD_BYTES = 1_024
 _SAMPLE_OVERHEAD_BYTES = 512
 
@@ -130,7 +131,7 @@ class Shard:
         pool: Pool,
     ) -> list[ShardEntry]:
         taken, final = _taken(verdicts, planned, self.mixture.seed)
-        write_table(folder / "verdicts.parquet", final.to_arrow().cast(VERDICTS))
+        write_table(folder / VERDICTS_NAME, final.to_arrow().cast(VERDICTS))
         files = [(path, name) for name in sorted(ingested) for path in ingested[name].files("samples")]
         stream = _stream(taken, files, self.mixture.seed)
         edges = _shard_edges(stream, self.mixture.shard_bytes)
@@ -164,6 +165,7 @@ class Shard:
             "num_bytes": sum(entry.num_bytes for entry in entries),
             "tokens": "words between white space; no tokenizer",
             "shards": [asdict(entry) for entry in entries],
+            "tables": {name: _file_facts(folder / name) for name in (INDEX_NAME, VERDICTS_NAME)},
             "categories": counts_by(index, "category"),
             "sources": counts_by(index, "source"),
             "mixture": self.mixture.model_dump(mode="json"),
@@ -321,6 +323,11 @@ def _with_facts(parts: Sequence[pa.Table], catalog: Catalog) -> pa.Table:
         for f in table.schema
     ]
     return table.cast(pa.schema(strings))
+
+
+def _file_facts(path: Path) -> dict[str, Any]:
+    with path.open("rb") as handle:
+        return {"num_bytes": path.stat().st_size, "sha256": hashlib.file_digest(handle, "sha256").hexdigest()}
 
 
 def _conservation(name: str, ingested: Artefact, pool_verdicts: Artefact) -> dict[str, Any]:

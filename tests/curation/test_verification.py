@@ -1,3 +1,5 @@
+import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +64,24 @@ def set_in_row(column: str, value: pl.Expr) -> Callable[[Path], None]:
     return in_the_index(lambda index: index.with_columns(pl.when(where).then(value).otherwise(pl.col(column)).alias(column)))
 
 
+def in_the_verdicts(change: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[Path], None]:
+    """Change the verdicts and the manifest's hash of them, as a faulty writer would."""
+
+    def damage(release: Path) -> None:
+        path = release / "verdicts.parquet"
+        manifest = json.loads((release / "manifest.json").read_text())
+        change(pl.read_parquet(path)).write_parquet(path)
+        manifest["tables"][path.name]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        (release / "manifest.json").write_text(json.dumps(manifest))
+
+    return damage
+
+
+def first_kept(value: pl.Expr, column: str) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    is_first = (pl.col("verdict") == "keep") & ((pl.col("verdict") == "keep").cum_sum() == 1)
+    return lambda verdicts: verdicts.with_columns(pl.when(is_first).then(value).otherwise(pl.col(column)).alias(column))
+
+
 def swapped_sources(index: pl.DataFrame) -> pl.DataFrame:
     """Two rows exchange source and category, so that all counts stay."""
     first = index["source"].to_list().index("shapes")
@@ -90,6 +110,13 @@ DAMAGES = {
     "another shard": (set_in_row("shard", pl.col("shard") + 1), "rows of the index"),
     "another repeat": (set_in_row("repeat", pl.lit(7, pl.Int32)), "the index says"),
     "another source": (set_in_row("source", pl.lit("elsewhere")), "counts by source"),
+    "no verdicts": (lambda release: (release / "verdicts.parquet").unlink(), "verdicts.parquet: missing"),
+    "a changed verdict": (lambda release: (release / "verdicts.parquet").write_bytes(b"PAR1"), "verdicts.parquet: sha256"),
+    "a verdict less": (in_the_verdicts(lambda verdicts: verdicts[1:]), "samples of source"),
+    "a verdict twice": (in_the_verdicts(lambda verdicts: pl.concat([verdicts, verdicts[:1]])), "share a sample_id"),
+    "a kept sample dropped": (in_the_verdicts(first_kept(pl.lit("drop"), "verdict")), "in the index but not kept"),
+    "a dropped sample without reason": (in_the_verdicts(first_kept(pl.lit("drop"), "verdict")), "no stage or reason"),
+    "a kept sample of another name": (in_the_verdicts(first_kept(pl.lit("shapes-0"), "sample_id")), "kept but not in"),
     "sources of two rows swapped": (in_the_index(swapped_sources), "the index says"),
 }
 
