@@ -13,8 +13,9 @@ from typing import Any
 import polars as pl
 
 from curation.errors import CurationError
+from curation.mirror import is_url
 from curation.shard_format import INDEX_NAME
-from curation.store import Store, is_published, latest, read_manifest
+from curation.store import Store, address, is_published, latest, read_manifest
 
 _SAMPLE_ID = re.compile(r"(?P<sample>(?P<source>[a-z0-9_-]+)-[0-9a-f]{24}(?:-d\d+)?)(?:-r\d+)?")
 _MAX_MATCHES = 20
@@ -50,9 +51,9 @@ def look_up(store: Store, identifier: str, release: Path | None = None) -> list[
             return [Life(None, row, [], [], None) for row in rejected]
         if found := _samples(store, source, _origin_is(rest)):
             return [_life_of_sample(store, row, release) for row in found]
-    known = ", ".join(sorted(path.name for path in (store.root / "sources").glob("*"))) or "none"
+    known = ", ".join(store.names("sources")) or "none"
     raise NotFoundError(
-        f"'{identifier}' is neither a sample_id nor a record '<source>:<file>:<position>' under {store.root}; "
+        f"'{identifier}' is neither a sample_id nor a record '<source>:<file>:<position>' under {address(store.root)}; "
         f"ingested sources: {known}"
     )
 
@@ -101,14 +102,14 @@ def _twin(store: Store, twin_id: str | None) -> Mapping[str, Any] | None:
 
 
 def _latest_releases(store: Store) -> Iterator[Path]:
-    for parent in sorted((store.root / "releases").glob("*")):
-        folder = latest(parent)
+    for name in store.names("releases"):
+        folder = latest(store.root / "releases" / name)
         if folder is not None:
             yield folder
 
 
 def _pool_verdicts(store: Store, condition: pl.Expr) -> list[dict[str, Any]]:
-    pools = [folder for folder in (store.root / "pools").glob("*") if is_published(folder)]
+    pools = [folder for name in store.names("pools") if is_published(folder := store.pool(name))]
     for folder in sorted(pools, key=lambda folder: str(read_manifest(folder)["created"]), reverse=True):
         files = sorted(folder.glob("verdicts-*.parquet"))
         found = pl.scan_parquet(files).filter(condition).collect().to_dicts() if files else []
@@ -123,11 +124,12 @@ def find_release(store: Store, text: str) -> Path:
     Raises NotFoundError naming what there is.
     """
     releases = store.root / "releases"
-    for folder in (Path(text), releases / text):
+    below = text.removeprefix(address(releases)).strip("/") if is_url(text) else text
+    for folder in (releases / below, *([] if is_url(text) else [Path(text)])):
         if is_published(folder):
             return folder.absolute()
-        newest = latest(folder) if folder.is_dir() else None
+        newest = latest(folder)
         if newest is not None:
             return newest.absolute()
-    known = ", ".join(sorted(path.name for path in releases.glob("*"))) or "none"
-    raise NotFoundError(f"no published release '{text}' here or under {releases}; mixtures with releases: {known}")
+    known = ", ".join(store.names("releases")) or "none"
+    raise NotFoundError(f"no published release '{text}' here or under {address(releases)}; mixtures with releases: {known}")

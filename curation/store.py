@@ -3,6 +3,9 @@
 An artefact is a folder named by the fingerprint of what made it. Files are written under a temporary name and renamed; the
 manifest is written last, and a folder without manifest is not there for any reader. So a run killed at any moment leaves
 only work that the next run finishes in place.
+
+Under a root in object storage the same folders lie in a local mirror: publishing writes through to the store, and what is
+asked for and not here is brought (`curation/mirror.py`).
 """
 
 import fcntl
@@ -10,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +23,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.errors import StoreError
+from curation.lease import Lease, hold_lease
+from curation.mirror import Mirror, is_url, mirror_of
 from curation.shard_format import MANIFEST_NAME
 
 LATEST_NAME = "latest.json"
 _TEMPORARY = ".writing-"
+_HELD: dict[Path, Lease] = {}
+"""Leases that this process holds, by mirror: whoever publishes there makes sure of it first."""
 _SORTED = ["sample_id", "source", "shard", "position"]
 _REPETITIVE = ["source", "category", "origin_file", "stage", "verdict", "reason", "conversations.list.element.from"]
 
@@ -37,8 +44,10 @@ class Store:
     @classmethod
     def open(cls, root: str) -> "Store":
         """The store at `root`, made when missing. Raises StoreError when it cannot be read or written there."""
-        if "://" in root:
-            raise StoreError(f"root '{root}': only folders are supported as yet; give the path of a folder")
+        if is_url(root):
+            mirror = Mirror.of_url(root)
+            mirror.objects.check_writable()
+            return cls(mirror.root)
         path = Path(root).expanduser().absolute()
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -51,10 +60,18 @@ class Store:
     @classmethod
     def at(cls, root: str) -> "Store":
         """The store at `root` for reading. Raises StoreError when it is not there."""
+        if is_url(root):
+            return cls(Mirror.of_url(root).root)
         path = Path(root).expanduser().absolute()
         if not path.is_dir():
             raise StoreError(f"root '{path}' is no folder; nothing was ingested there yet (give another with --root)")
         return cls(path)
+
+    def names(self, kind: str) -> list[str]:
+        """Names of what there is of a `kind` (sources, releases, ...): for people to choose from."""
+        found = {path.name for path in (self.root / kind).glob("*") if path.is_dir()}
+        mirror = mirror_of(self.root)
+        return sorted(found | mirror.names(self.root / kind) if mirror else found)
 
     def source(self, name: str, fingerprint: str) -> Path:
         """Folder of one source's checked samples."""
@@ -86,22 +103,61 @@ class Store:
         return self.root / "work" / f"{kind}-{fingerprint}"
 
     @contextmanager
-    def single_writer(self) -> Iterator[None]:
-        """Hold the root for writing; a second writer waits. The operating system frees it when the process dies."""
+    def single_writer(self, note: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+        """Hold the root for writing; a second writer waits, which `note` tells.
+
+        When the process dies, the operating system frees a folder, and the lease of a root in object storage runs out.
+        """
         with (self.root / ".writer.lock").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
+            mirror = mirror_of(self.root)
+            if mirror is None:
+                yield
+                return
+            with hold_lease(mirror.objects, note=note) as lease:
+                _HELD[self.root] = lease
+                try:
+                    yield
+                finally:
+                    del _HELD[self.root]
 
 
 def is_published(folder: Path) -> bool:
-    """Whether the artefact at `folder` is whole."""
-    return (folder / MANIFEST_NAME).exists()
+    """Whether the artefact at `folder` is whole; its tables are here then, its tars too unless it came from elsewhere."""
+    if (folder / MANIFEST_NAME).exists():
+        return True
+    mirror = mirror_of(folder)
+    return mirror is not None and mirror.pull(folder)
+
+
+def bring_tars(folder: Path) -> None:
+    """Make sure that the tars of a published artefact are here; nothing to do under a plain folder."""
+    mirror = mirror_of(folder)
+    if mirror is not None:
+        mirror.pull_bulk(folder)
+
+
+@contextmanager
+def as_stored(folder: Path) -> Iterator[Path]:
+    """The artefact at `folder` as it is stored: a fresh copy of what lies in object storage, or the folder itself."""
+    mirror = mirror_of(folder)
+    if mirror is None or not is_published(folder):
+        yield folder
+        return
+    with mirror.fresh_copy(folder) as copy:
+        yield copy
+
+
+def address(path: Path) -> str:
+    """What people call a path below a root: its URL in object storage, else the path."""
+    mirror = mirror_of(path)
+    return mirror.address(path) if mirror else str(path)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a published artefact. Raises StoreError when there is none."""
     if not is_published(folder):
-        raise StoreError(f"{folder}: no {MANIFEST_NAME}, so nothing was published there")
+        raise StoreError(f"{address(folder)}: no {MANIFEST_NAME}, so nothing was published there")
     return read_object(folder / MANIFEST_NAME)
 
 
@@ -113,19 +169,36 @@ def publish(folder: Path, manifest: Mapping[str, Any]) -> None:
         elif path.is_file():
             with path.open("rb") as handle:
                 os.fsync(handle.fileno())
+    mirror = mirror_of(folder)
+    if mirror is not None:
+        if lease := _HELD.get(mirror.root):
+            lease.check()
+        mirror.push(folder, _encoded(manifest))
     write_json(folder / MANIFEST_NAME, manifest)
 
 
 def point_to_latest(folder: Path) -> None:
     """Note beside a published artefact that it is the newest of its name."""
     pointer = folder.parent / LATEST_NAME
-    if latest(folder.parent) != folder:
-        write_json(pointer, {"fingerprint": folder.name})
+    if latest(folder.parent) == folder:
+        return
+    value = {"fingerprint": folder.name}
+    mirror = mirror_of(folder)
+    if mirror is not None:
+        mirror.write_pointer(pointer, _encoded(value))
+    write_json(pointer, value)
 
 
 def latest(parent: Path) -> Path | None:
     """The newest published artefact below `parent`, or None when there is none."""
     pointer = parent / LATEST_NAME
+    mirror = mirror_of(parent)
+    if mirror is not None:
+        data = mirror.read_pointer(pointer)
+        if data is None:
+            return None
+        with replacing(pointer) as temporary:
+            temporary.write_bytes(data)
     if not pointer.exists():
         return None
     folder = parent / str(read_object(pointer).get("fingerprint"))
@@ -148,7 +221,11 @@ def read_object(path: Path) -> dict[str, Any]:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write `value` to `path`, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_bytes(_encoded(value))
+
+
+def _encoded(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def write_table(path: Path, table: pa.Table) -> None:

@@ -24,7 +24,7 @@ from curation.shard_format import (
     decode_sample,
     occurrence_key,
 )
-from curation.store import read_manifest
+from curation.store import as_stored, read_manifest
 from curation.tables import counts_by
 
 _BLOCK_BYTES = 4 << 20
@@ -52,7 +52,12 @@ class Verification:
 
 
 def verify(folder: Path, pool: Pool) -> Verification:
-    """Recount and rehash the release at `folder`. Raises StoreError when it has no manifest."""
+    """Recount and rehash the release at `folder`, in object storage as it lies there. Raises StoreError without manifest."""
+    with as_stored(folder) as stored:
+        return _verify(stored, pool)
+
+
+def _verify(folder: Path, pool: Pool) -> Verification:
     manifest = read_manifest(folder)
     if manifest.get("schema_version") != SCHEMA_VERSION:
         found = manifest.get("schema_version")

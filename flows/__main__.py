@@ -29,7 +29,12 @@ _DISK_ERRORS = {
     errno.EROFS: "read-only file system",
 }
 
-RootOption = Annotated[str, typer.Option("--root", envvar="CURATION_ROOT", help="Folder of everything curation makes.")]
+RootOption = Annotated[
+    str,
+    typer.Option(
+        "--root", envvar="CURATION_ROOT", help="Folder, or URL such as s3://bucket/prefix, of everything curation makes."
+    ),
+]
 CatalogOption = Annotated[str, typer.Option("--catalog", envvar="CURATION_CATALOG", help="The catalog of sources.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 MixtureArgument = Annotated[str, typer.Argument(metavar="MIXTURE.yaml", help="A mixture, such as mixtures/demo.yaml.")]
@@ -138,7 +143,7 @@ def build(mixture: MixtureArgument) -> None:
     """Everything a release needs, in order, skipping what is done. The last line on stdout is the release's path."""
     from curation.catalog import load_catalog
     from curation.mixture import load_mixture
-    from curation.store import Store, read_manifest
+    from curation.store import Store, address, read_manifest
     from flows.views import conservation_table
 
     Store.open(_Globals.root)
@@ -151,7 +156,7 @@ def build(mixture: MixtureArgument) -> None:
     console.print(conservation_table(manifest["conservation"], manifest["sources"]))
     size = manifest["num_bytes"] / 1e6
     console.print(f"{manifest['num_samples']:,} samples in {len(manifest['shards'])} shards, {size:,.1f} MB", highlight=False)
-    print(release)  # noqa: T201
+    print(address(release))  # noqa: T201
 
 
 @app.command()
@@ -161,21 +166,21 @@ def verify(
     """Recount and rehash every shard of a release against its manifest."""
     from curation.lookup import find_release
     from curation.runtime.pool import InProcessPool
-    from curation.store import Store
+    from curation.store import Store, address
     from curation.verification import verify as check
     from flows.views import as_json
 
     folder = find_release(Store.at(_Globals.root), release)
     found = check(folder, InProcessPool(open_pool(is_quiet=_Globals.is_quiet).reporter))
     if json:
-        print(as_json(asdict(found) | {"release": str(folder)}))  # noqa: T201
+        print(as_json(asdict(found) | {"release": address(folder)}))  # noqa: T201
     else:
         console = Console()
         for problem in found.problems:
             console.print(f"wrong: {problem}", style="red", highlight=False, markup=False)
         state = "does not hold" if found.problems else "holds"
         facts = f"{found.num_samples:,} samples, {found.num_shards} shards, {found.num_bytes:,} bytes"
-        console.print(f"{folder} {state}: {facts}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{address(folder)} {state}: {facts}", highlight=False, markup=False, soft_wrap=True)
     if found.problems:
         raise typer.Exit(1)
 
@@ -207,11 +212,11 @@ def report(release: Annotated[str, typer.Argument(help="A release's folder, or i
     """The data card and the report page of a release; prints their paths."""
     from curation.lookup import find_release
     from curation.report import CARD_NAME, CROISSANT_NAME, PAGE_NAME
-    from curation.store import Store
+    from curation.store import Store, address
 
     folder = find_release(Store.at(_Globals.root), release)
     for name in (CARD_NAME, CROISSANT_NAME, PAGE_NAME):
-        print(folder / name)  # noqa: T201
+        print(address(folder / name))  # noqa: T201
 
 
 @app.command()

@@ -36,7 +36,7 @@ def open_job(root: str, catalog: str, *, is_quiet: bool = False) -> Iterator[Job
     """
     job = Job(load_catalog(shipped_file(catalog)), Store.open(root), open_pool(is_quiet=is_quiet))
     try:
-        with job.store.single_writer():
+        with job.store.single_writer(job.pool.reporter.note):
             yield job
     finally:
         job.pool.close()

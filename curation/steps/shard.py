@@ -32,6 +32,7 @@ from curation.shard_writer import Pictures, write_shard
 from curation.steps.step import Artefact, created_now, versions
 from curation.store import (
     Store,
+    bring_tars,
     is_published,
     point_to_latest,
     publish,
@@ -137,6 +138,8 @@ class Shard:
         edges = _shard_edges(stream, self.mixture.shard_bytes)
         renders = list(_render_tasks(stream, files, work, {name: self._facts(name) for name in ingested}))
         pool.map(render_samples, renders, label=f"render {self.mixture.name}")
+        for artefact in ingested.values():
+            bring_tars(artefact.folder)
         picture_folders = {name: str(artefact.folder) for name, artefact in ingested.items()}
         rendered = [(task.target, task.source.name) for task in renders]
         writes = [
