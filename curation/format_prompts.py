@@ -4,6 +4,11 @@ They are added to questions when shards are written and ignored when duplicates 
 and without one counts as the same.
 """
 
+import re
+from collections.abc import Sequence
+
+from curation.catalog import Prompt
+
 PAPER_PROMPTS = (
     "Answer the question using a single word or phrase.",
     "Answer the question using a single number or phrase.",
@@ -12,9 +17,23 @@ PAPER_PROMPTS = (
     "When the provided information is insufficient, respond with <no answer>.",
     "Directly provide the HTML code.",
     "First show your reasoning process and then give the final answer.",
-    "When the provided information is insufficient, respond with 'Unanswerable'.",
+    "When the provided information is insufficient, respond with 'Unanswerable'. "
+    "Answer the question using a single word or phrase.",
     "Answer with the letter.",
 )
+"""Table 17 prints ten; the fifth repeats the first and is left out."""
+
+
+def prompt_for(prompts: Sequence[Prompt], question: str, answer: str) -> str | None:
+    """The text of the first of a source's prompts that fits this question and its answer, or None."""
+    for prompt in prompts:
+        if _fits(prompt.question, question) and _fits(prompt.answer, answer):
+            return prompt.text
+    return None
+
+
+def _fits(pattern: str | None, text: str) -> bool:
+    return pattern is None or re.search(pattern, text) is not None
 
 
 def with_prompt(question: str, prompt: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import polars as pl
 
-from curation.catalog import Catalog, Part, Source
+from curation.catalog import Catalog, LocalFiles, Part, Row, Source
 from curation.errors import CatalogError, SourceError
 from curation.runtime.pool import Pool
 from curation.store import Store, replacing
@@ -37,11 +37,11 @@ def find_inputs(catalog: Catalog, source: Source) -> list[PartInputs]:
 
 
 def _find(catalog: Catalog, source: Source, part: Part) -> PartInputs:
-    root = catalog.root_of(part)
+    root, patterns = _here(catalog, source, part)
     if not root.is_dir():
         raise CatalogError(f"source '{source.name}': its location {root} is no folder; fetch the data or mend `root`")
     records: set[str] = set()
-    for pattern in part.location.patterns:
+    for pattern in patterns:
         if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
             raise CatalogError(f"source '{source.name}': pattern '{pattern}' leaves the location; stay below `root`")
         matched = {path.relative_to(root).as_posix() for path in root.glob(pattern) if path.is_file()}
@@ -56,12 +56,25 @@ def _find(catalog: Catalog, source: Source, part: Part) -> PartInputs:
     return PartInputs(root, tuple(sorted(records)), tuple(sorted(others - records)))
 
 
+def _here(catalog: Catalog, row: Row, part: Part) -> tuple[Path, Sequence[str]]:
+    """Where the part's files lie on this machine, and the patterns of its record files there.
+
+    The one place that knows whether a location is here already.
+    """
+    if not isinstance(part.location, LocalFiles) or not part.location.is_here:
+        raise CatalogError(
+            f"source '{row.name}': its records lie at {part.location}, and only files of this machine can be read; "
+            "copy them here and set `location: {root: ..., files: ...}`, or leave the source out of the mixture"
+        )
+    return catalog.root_of(part), part.location.patterns
+
+
 def _other_places(part: Part) -> Iterator[str]:
     """Files and folders, relative to the root, that joins and pictures of the part may come from."""
     for join in part.join.values():
         yield _fixed_folder(join.file)
     images = part.images
-    if images is None:
+    if images is None or images.archives:
         return
     if images.zip is not None or images.tar is not None:
         yield str(images.zip or images.tar)

@@ -18,7 +18,7 @@ def inventory(catalog: Catalog, store: Store) -> list[dict[str, Any]]:
                 "source": name,
                 "category": source.category.value,
                 "license": source.license,
-                "location": [part.location.root for part in source.parts],
+                "location": [str(part.location) for part in source.parts],
                 "expected": source.expected.records,
                 "records": counts["records"] if counts else None,
                 "samples": counts["samples"] if counts else None,

@@ -7,7 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.format_prompts import with_prompt
+from curation.catalog import Prompt
+from curation.format_prompts import prompt_for, with_prompt
 from curation.shard_format import ShardImage, encode_sample, image_names, occurrence_key
 
 RENDERED = pa.schema(
@@ -38,12 +39,12 @@ RENDERED = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """What a sample's JSON says of its source; `prompt` is added to its questions unless None."""
+    """What a sample's JSON says of its source; the first of `prompts` that fits a question is added to it."""
 
     name: str
     category: str
     license: str
-    prompt: str | None
+    prompts: tuple[Prompt, ...]
 
 
 def rendered_row(sample: Mapping[str, Any], position: int, repeat: int, source: SourceFacts) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def rendered_row(sample: Mapping[str, Any], position: int, repeat: int, source: 
         key=occurrence_key(sample["sample_id"], repeat),
         source=source.name,
         category=source.category,
-        conversations=_prompted(sample["conversations"], source.prompt),
+        conversations=_prompted(sample["conversations"], source.prompts),
         images=[
             ShardImage(name=name, width=image["width"], height=image["height"], sha256=image["sha256"])
             for name, image in pictures
@@ -89,10 +90,12 @@ def rendered_rows(table: pa.Table) -> list[dict[str, Any]]:
     return [{**dict(zip(names, row, strict=True)), "pictures": found} for row, found in zip(cells, shown, strict=True)]
 
 
-def _prompted(turns: Sequence[Mapping[str, str]], prompt: str | None) -> Sequence[Mapping[str, str]]:
-    if prompt is None:
+def _prompted(turns: Sequence[Mapping[str, str]], prompts: Sequence[Prompt]) -> Sequence[Mapping[str, str]]:
+    if not prompts:
         return turns
-    return [
-        {"from": turn["from"], "value": with_prompt(turn["value"], prompt)} if turn["from"] == "human" else turn
-        for turn in turns
-    ]
+    shown: list[Mapping[str, str]] = []
+    for asked, answered in zip(turns[::2], turns[1::2], strict=True):
+        prompt = prompt_for(prompts, asked["value"], answered["value"])
+        shown.append(asked if prompt is None else {**asked, "value": with_prompt(asked["value"], prompt)})
+        shown.append(answered)
+    return shown

@@ -98,6 +98,8 @@ class YamlFile:
 
     def _inside(self, loc: Sequence[str | int], at: Location) -> Location:
         """`loc` without the names pydantic adds for members of unions, which are no keys of the file."""
+        models = {model.__name__ for model in Settings.__subclasses__()}
+        loc = [step for step in loc if step not in models]
         here = at
         for step in loc:
             if (*here, step) in self._lines:
@@ -160,6 +162,9 @@ def _field_names(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     """Keys valid at `loc` below `model`, followed through nested models, lists and mappings."""
     candidates: list[type[BaseModel]] = [model]
     for step in loc:
+        if named := [item for item in candidates if item.__name__ == step]:
+            candidates = named
+            continue
         following = [nested for item in candidates for nested in _nested_models(item, step)]
         candidates = following or candidates
     return [name for item in candidates for name in item.model_fields]

@@ -40,7 +40,7 @@ def ingest_source(source: Source, job: Job) -> Artefact:
 @task(task_run_name="clean {source.name}", cache_policy=NO_CACHE, persist_result=False)
 def clean_source(source: Source, ingested: Artefact, job: Job) -> Artefact:
     """Signatures of one source."""
-    return Clean(source.name, source.prompt).run(ingested, job.store, job.pool)
+    return Clean(source.name, source.prompt_texts).run(ingested, job.store, job.pool)
 
 
 @task(name="deduplicate", cache_policy=NO_CACHE, persist_result=False)

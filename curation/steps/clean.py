@@ -19,7 +19,7 @@ from curation.steps.step import Artefact, created_now
 from curation.store import Store, is_published, point_to_latest, publish, read_manifest, write_table
 from curation.tables import SIGNATURES
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +33,18 @@ class CleanTask:
 
 @dataclass(frozen=True, slots=True)
 class Clean:
-    """The cleaning of one ingested source; `prompt` is its response-format prompt, which counts for nothing."""
+    """The cleaning of one ingested source; `prompts` are its response-format prompts, which count for nothing."""
 
     source: str
-    prompt: str | None
+    prompts: tuple[str, ...] = ()
 
     def run(self, ingested: Artefact, store: Store, pool: Pool) -> Artefact:
         """The published signatures, made now unless they are there already."""
-        settings = {"step": "clean", "version": VERSION, "prompt": self.prompt, "ingested": ingested.fingerprint}
+        settings = {"step": "clean", "version": VERSION, "prompts": self.prompts, "ingested": ingested.fingerprint}
         folder = store.signatures(self.source, fingerprint(settings))
         if not is_published(folder):
-            prompts = (self.prompt,) if self.prompt else ()
             tasks = [
-                CleanTask(str(path), str(folder / path.name.replace("samples", "signatures")), prompts)
+                CleanTask(str(path), str(folder / path.name.replace("samples", "signatures")), self.prompts)
                 for path in ingested.files("samples")
             ]
             pool.map(sign_samples, tasks, label=f"clean {self.source}")

@@ -119,8 +119,8 @@ class Shard:
 
     def _facts(self, name: str) -> SourceFacts:
         source = self.catalog.sources[name]
-        prompt = source.prompt if self.mixture.format_prompts else None
-        return SourceFacts(name, source.category.value, source.license, prompt)
+        prompts = source.prompts if self.mixture.format_prompts else ()
+        return SourceFacts(name, source.category.value, source.license, prompts)
 
     def _write(
         self,

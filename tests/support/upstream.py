@@ -249,7 +249,7 @@ def build(catalog: Catalog, store: Store, mixture: Mixture | None = None, pool: 
     mixture, pool = mixture or Mixture(name="all"), pool or InProcessPool()
     rows = [row for row in catalog.sources.values() if mixture.takes_part(row.name)]
     ingested = {row.name: Ingest(catalog, row).run(store, pool) for row in rows}
-    cleaned = {row.name: Clean(row.name, row.prompt).run(ingested[row.name], store, pool) for row in rows}
+    cleaned = {row.name: Clean(row.name, row.prompt_texts).run(ingested[row.name], store, pool) for row in rows}
     pooled = Deduplicate().run(cleaned, store)
     return Built(ingested, pooled, Shard(catalog, mixture).run(ingested, pooled, store, pool))
 

@@ -14,7 +14,7 @@ from tests.support.upstream import NotingPool, ingest, picture, rows, write_cata
 def clean(
     ingested: Artefact, store: Store, name: str, prompt: str | None = None, pool: InProcessPool | None = None
 ) -> Artefact:
-    return Clean(name, prompt).run(ingested, store, pool or InProcessPool())
+    return Clean(name, (prompt,) if prompt else ()).run(ingested, store, pool or InProcessPool())
 
 
 def questions(folder: Path, store: Store, records: list[dict], prompt: str | None = None) -> pl.DataFrame:
