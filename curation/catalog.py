@@ -19,18 +19,20 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from curation.errors import CatalogError
 from curation.fingerprint import fingerprint
-from curation.locations import LocalFiles, Location, ReleaseRows, Upstream, check_pattern
+from curation.locations import HubDataset, LocalFiles, Location, ReleaseRows, Upstream, check_pattern
 from curation.parts import Fields, Images, Join, Layout, Part, Reader, Text, Value, member
 from curation.yaml_file import Settings, YamlFile, nearest
 
 __all__ = [
-    "UNKNOWN_LICENSE", "Benchmark", "Catalog", "Category", "Expected", "Fields", "Images", "Join", "Layout", "LocalFiles",
-    "Location", "Part", "Prompt", "Reader", "ReleaseRows", "Row", "Source", "Text", "Upstream", "Value", "expand_environment",
-    "ingest_settings", "load_catalog",
+    "UNKNOWN_LICENSE", "Benchmark", "Catalog", "Category", "Expected", "Fields", "HubDataset", "Images", "Join", "Layout",
+    "LocalFiles", "Location", "Part", "Prompt", "Reader", "ReleaseRows", "Row", "Source", "Text", "Upstream", "Value",
+    "expand_environment", "ingest_settings", "load_catalog",
 ]  # fmt: skip
 
 ROW_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")
 UNKNOWN_LICENSE = "unknown"
+ROUNDED_TO = 1_000
+"""Records to which the paper rounds its counts."""
 Count = Annotated[int, Field(ge=0)]
 Tag = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
@@ -68,6 +70,10 @@ class Expected(Settings):
         if self.samples_7m is not None and self.samples_7m > (self.records or 0):
             raise ValueError(f"samples_7m: {self.samples_7m:,} is more than records, {self.records}")
         return self
+
+    def agrees_with(self, records: int) -> bool:
+        """Whether so many records are what was expected; a rounded figure allows for 1,000 more or fewer."""
+        return self.records is None or abs(self.records - records) <= (ROUNDED_TO if self.rounded else 0)
 
 
 class Prompt(Settings):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from curation.catalog import Catalog
+from curation.catalog import Catalog, Expected
 from curation.store import Store, latest, read_manifest
 
 
@@ -23,18 +23,16 @@ def inventory(catalog: Catalog, store: Store) -> list[dict[str, Any]]:
                 "records": counts["records"] if counts else None,
                 "samples": counts["samples"] if counts else None,
                 "rejected": sum(counts["rejected"].values()) if counts else None,
-                "state": _state(source.expected.records, counts),
+                "state": _state(source.expected, counts),
             }
         )
     return rows
 
 
-def _state(expected: int | None, counts: Mapping[str, Any] | None) -> str:
+def _state(expected: Expected, counts: Mapping[str, Any] | None) -> str:
     if counts is None:
         return "not ingested"
-    if expected is not None and expected != counts["records"]:
-        return "count differs"
-    return "ingested"
+    return "ingested" if expected.agrees_with(counts["records"]) else "count differs"
 
 
 def ingest_summary(name: str, manifest: Mapping[str, Any]) -> tuple[str, int, int, int, str]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from curation.locations import Location, ReleaseRows, check_below
+from curation.locations import HttpFiles, HubDataset, LocalFiles, Location, ReleaseRows, check_below
 from curation.template import Path as FieldPath
 from curation.template import Template, TemplateError
 from curation.yaml_file import Settings, nearest
@@ -174,6 +174,14 @@ class Part(Settings):
     respond: Literal["letter", "text"] = "letter"
     images: Images | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _hub_datasets_come_as_parquet(cls, value: Any) -> Any:
+        location = value.get("location") if isinstance(value, dict) else None
+        if isinstance(location, dict) and "hub" in location:
+            return {"reader": {"format": "parquet"}, **value}
+        return value
+
     @field_validator("layout", mode="before")
     @classmethod
     def _known_layout(cls, value: object) -> object:
@@ -199,12 +207,16 @@ class Part(Settings):
         return self
 
     @model_validator(mode="after")
-    def _archives_are_a_release_s(self) -> "Part":
+    def _fits_its_location(self) -> "Part":
         is_release = isinstance(self.location, ReleaseRows)
         if self.images is not None and is_release != (self.images.archives is True):
             raise ValueError("images: rows of a release find their pictures by `archives: true`, and only they do")
-        if is_release and self.join:
-            raise ValueError("join: rows of a release have no files beside them")
+        if self.join and not isinstance(self.location, LocalFiles | HttpFiles):
+            raise ValueError("join: rows of a release or Hub dataset have no files beside them")
+        if isinstance(self.location, HubDataset) and self.reader.format != "parquet":
+            raise ValueError("reader: a Hub dataset comes as `format: parquet`, and needs no `reader`")
+        if is_release and self.reader.format != "json":
+            raise ValueError("reader: the records of a release come as `format: json`, and need no `reader`")
         return self
 
 

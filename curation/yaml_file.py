@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from curation.errors import ConfigurationError
 
@@ -82,7 +83,7 @@ class YamlFile:
             raise self._explain(problem, model, at) from None
 
     def _explain(self, problem: ValidationError, model: type[BaseModel], at: Location) -> ConfigurationError:
-        found = problem.errors(include_url=False)[0]
+        found = _most_telling(problem.errors(include_url=False))
         inner = self._inside(found["loc"], at)
         if found["type"] == "extra_forbidden":
             key = str(inner[-1])
@@ -142,6 +143,13 @@ class YamlFile:
             value = self._plain(value_node, (*location, key))
             self._lines[(*location, key)] = line
             yield key, value
+
+
+def _most_telling(problems: Sequence[ErrorDetails]) -> ErrorDetails:
+    """The first problem; of a value that may be several types, that of the type which it has."""
+    first = problems[0]
+    same = [item for item in problems if item["loc"][: len(first["loc"]) - 1] == first["loc"][:-1]]
+    return next((item for item in same if not item["type"].endswith("_type")), first) if len(same) > 1 else first
 
 
 def nearest(name: str, valid: Sequence[str]) -> str:

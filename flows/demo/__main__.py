@@ -15,6 +15,7 @@ from rich.console import Console
 from flows.environment import prepare_environment
 
 MIXTURE = "mixtures/demo.yaml"
+CATALOG = Path(__file__).parent / "catalog.yaml"
 RECIPE = "training/recipes/demo.yaml"
 REPAIRED_NAME = "extension_corrected"
 
@@ -36,7 +37,7 @@ def main() -> int:
     console.print(f"{planted.records:,} records of {len(planted.sources)} sources in {folder / 'upstream'}", highlight=False)
 
     console.rule("2. Curation: a Prefect flow on a local Ray")
-    release = build(MIXTURE, str(folder / "lake"))
+    release = build(MIXTURE, str(folder / "lake"), str(CATALOG))
     manifest: dict[str, Any] = json.loads((release / "manifest.json").read_bytes())
 
     console.rule("3. Training: a tiny encoder-SVA-LLM streams the shards")
@@ -93,9 +94,11 @@ def _show_made(console: Console, folder: Path, release: Path, manifest: Mapping[
         f"            {loss}",
         "",
         "Look around:",
-        f"  .venv/bin/curate --root {os.path.relpath(folder / 'lake')} plan {MIXTURE}",
-        f"  .venv/bin/curate --root {os.path.relpath(folder / 'lake')} verify demo",
-        f"  .venv/bin/curate --root {os.path.relpath(folder / 'lake')} why scenes:scenes.json:7",
+        "  source .venv/bin/activate",
+        f"  export CURATION_ROOT={os.path.relpath(folder / 'lake')} CURATION_CATALOG={os.path.relpath(CATALOG)}",
+        f"  curate plan {MIXTURE}",
+        "  curate verify demo",
+        "  curate why scenes:scenes.json:7",
         "",
     ]
     for line in lines:

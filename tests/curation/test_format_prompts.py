@@ -1,4 +1,5 @@
-from curation.format_prompts import PAPER_PROMPTS, with_prompt
+from curation.catalog import Prompt
+from curation.format_prompts import PAPER_PROMPTS, prompt_for, with_prompt
 
 
 def test_a_prompt_is_added_once_on_a_line_of_its_own():
@@ -6,6 +7,15 @@ def test_a_prompt_is_added_once_on_a_line_of_its_own():
     assert asked == "<image>\nWhat is it?\nBe brief."
     assert with_prompt(asked, "Be brief.") == asked
     assert with_prompt("BE BRIEF. What is it?", "Be brief.") == "BE BRIEF. What is it?"
+
+
+def test_the_first_prompt_that_fits_question_and_answer_is_taken():
+    prompts = (Prompt(text="Letter.", answer="^[A-Z]$"), Prompt(text="Number.", question="(?i)how many"), Prompt(text="Brief."))
+    assert prompt_for(prompts, "How many?", "B") == "Letter."
+    assert prompt_for(prompts, "How many?", "12") == "Number."
+    assert prompt_for(prompts, "What?", "A cat") == "Brief."
+    assert prompt_for(prompts[:2], "What?", "A cat") is None
+    assert prompt_for((), "What?", "A cat") is None
 
 
 def test_prompts_of_the_paper_are_all_different():

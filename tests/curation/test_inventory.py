@@ -7,7 +7,8 @@ from tests.support.upstream import NUM_SUMS, ingest
 def test_every_source_has_a_row_and_a_state(world: Catalog, store: Store):
     sums = world.sources["sums"].model_copy(update={"expected": Expected(records=NUM_SUMS + 1)})
     chats = world.sources["chats"].model_copy(update={"expected": Expected(records=1)})
-    catalog = world.model_copy(update={"sources": world.sources | {"sums": sums, "chats": chats}})
+    shapes = world.sources["shapes"].model_copy(update={"expected": Expected(records=1000, rounded=True)})
+    catalog = world.model_copy(update={"sources": world.sources | {"sums": sums, "chats": chats, "shapes": shapes}})
     for name in ("sums", "chats", "shapes"):
         ingest(catalog, name, store)
     rows = {row["source"]: row for row in inventory(catalog, store)}

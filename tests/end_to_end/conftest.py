@@ -28,7 +28,7 @@ class Curate:
 
     def command(self, arguments: tuple[str, ...], root: Path | None) -> list[str]:
         where = ["--root", str(root)] if root else []
-        return [sys.executable, "-m", "flows", "--catalog", str(REPOSITORY / "catalog.yaml"), *where, *arguments]
+        return [sys.executable, "-m", "flows", "--catalog", str(REPOSITORY / "flows/demo/catalog.yaml"), *where, *arguments]
 
     def kill_when(self, is_time: Callable[[], bool], *arguments: str, root: Path) -> bool:
         """Run a command and SIGKILL it and all its processes once `is_time`; whether it was still running."""

@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).parents[3]
 
 @dataclass(frozen=True)
 class World:
-    """A generated world, its ledger, and the shipped catalog, which is made to look at it."""
+    """A generated world, its ledger, and the demo's catalog, which is made to look at it."""
 
     folder: Path
     planted: Planted
@@ -26,4 +26,4 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     planted = generate(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CURATION_DEMO_DATA", str(folder))
-        yield World(folder, planted, load_catalog(REPOSITORY / "catalog.yaml"))
+        yield World(folder, planted, load_catalog(REPOSITORY / "flows/demo/catalog.yaml"))
