@@ -19,6 +19,7 @@ from curation.steps.deduplicate import Deduplicate
 from curation.steps.ingest import Ingest
 from curation.steps.shard import Shard
 from curation.steps.step import Artefact
+from flows.artifacts import show_ingested
 from flows.job import DEFAULT_CATALOG, DEFAULT_ROOT, Job, open_job, shipped_file
 
 SOURCES_AT_ONCE = 4
@@ -59,15 +60,31 @@ def write_release(mixture: Mixture, ingested: Mapping[str, Artefact], pool: Arte
 def ingest(
     sources: Sequence[str] = (), root: str = DEFAULT_ROOT, catalog: str = DEFAULT_CATALOG, quiet: bool = False
 ) -> dict[str, Artefact]:
-    """Ingest the named sources of the catalog, or all of them."""
+    """Ingest the named sources of the catalog, or all of them.
+
+    Args:
+        sources: Names of sources; none means all.
+        root: Folder or URL of everything curation makes.
+        catalog: Path of the catalog of sources.
+        quiet: Show no progress.
+    """
     with open_job(root, catalog, is_quiet=quiet) as job:
         rows = [job.catalog.source(name) for name in sources or job.catalog.sources]
-        return _results({row.name: ingest_source.submit(row, job) for row in rows})
+        artefacts = _results({row.name: ingest_source.submit(row, job) for row in rows})
+    show_ingested({name: artefact.manifest for name, artefact in artefacts.items()})
+    return artefacts
 
 
 @flow(name="build", task_runner=_threads(), validate_parameters=False)
 def build(mixture: str, root: str = DEFAULT_ROOT, catalog: str = DEFAULT_CATALOG, quiet: bool = False) -> Path:
-    """Build the release of a mixture YAML, doing only what is not there yet; returns its folder."""
+    """Build the release of a mixture YAML, doing only what is not there yet; returns its folder.
+
+    Args:
+        mixture: Path of the mixture YAML.
+        root: Folder or URL of everything curation makes.
+        catalog: Path of the catalog of sources.
+        quiet: Show no progress.
+    """
     with open_job(root, catalog, is_quiet=quiet) as job:
         spec = load_mixture(shipped_file(mixture), job.catalog)
         rows = [row for row in job.catalog.sources.values() if spec.takes_part(row.name)]
