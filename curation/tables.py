@@ -4,13 +4,13 @@ Tables hold text and facts about pictures, never picture bytes: those stay in `i
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from xxhash import xxh3_128_digest
 
 Int64s = npt.NDArray[np.int64]
@@ -91,6 +91,7 @@ SIGNATURES = pa.schema(
 
 RAW_LIMIT_BYTES = 64 << 10
 ID_DIGEST_CHARS = 24
+XXH3_128_BYTES = 16
 
 
 def record_id(source: str, origin_file: str, origin_position: int) -> str:
@@ -108,20 +109,24 @@ def content_ids(source: str, texts: pa.StringArray, ends: Int64s, image_hashes: 
     num_samples = len(ends) - 1
     # What is hashed is the text of all turns followed by their lengths, which say where one ends.
     offsets = string_offsets(texts)
-    said = bytes(texts.buffers()[2] or b"")
-    lengths = np.diff(offsets).astype("<u4").tobytes()
-    text_edges, length_edges = offsets[ends].tolist(), (ends * 4).tolist()
-    pairs = zip(pairwise(text_edges), pairwise(length_edges), strict=True)
-    blocks: Iterable[bytes] = (said[start:stop] + lengths[first:last] for (start, stop), (first, last) in pairs)
+    lengths = pa.py_buffer(np.diff(offsets).astype("<u4"))
+    parts = [_blocks(texts.buffers()[2], offsets[ends]), _blocks(lengths, ends * 4)]
     if image_hashes is not None:
-        blocks = (block + shown.encode() for block, shown in zip(blocks, image_hashes, strict=True))
-    digests = b"".join([digest[: ID_DIGEST_CHARS // 2] for digest in map(xxh3_128_digest, blocks)])
-    prefix = f"{source}-".encode()
-    letters = np.empty((num_samples, len(prefix) + ID_DIGEST_CHARS), np.uint8)
-    letters[:, : len(prefix)] = np.frombuffer(prefix, np.uint8)
-    letters[:, len(prefix) :] = np.frombuffer(digests.hex().encode(), np.uint8).reshape(num_samples, ID_DIGEST_CHARS)
-    edges = np.arange(num_samples + 1, dtype=np.int32) * letters.shape[1]
-    return pa.StringArray.from_buffers(num_samples, pa.py_buffer(edges), pa.py_buffer(letters))
+        parts.append(pa.array([shown.encode() for shown in image_hashes], pa.large_binary()))
+    blocks = pc.binary_join_element_wise(*parts, pa.scalar(b"", pa.large_binary()))
+    edges = np.frombuffer(blocks.buffers()[1], np.int64, num_samples + 1).tolist()
+    hashed = memoryview(blocks.buffers()[2] or b"")
+    digests = b"".join(map(xxh3_128_digest, map(hashed.__getitem__, map(slice, edges, edges[1:]))))
+    digits = np.frombuffer(digests.hex().encode(), np.uint8).reshape(num_samples, 2 * XXH3_128_BYTES)[:, :ID_DIGEST_CHARS]
+    prefix = np.frombuffer(f"{source}-".encode(), np.uint8)
+    letters = np.hstack([np.broadcast_to(prefix, (num_samples, len(prefix))), digits])
+    starts = np.arange(num_samples + 1, dtype=np.int32) * letters.shape[1]
+    return pa.StringArray.from_buffers(num_samples, pa.py_buffer(starts), pa.py_buffer(letters))
+
+
+def _blocks(data: pa.Buffer | None, edges: Int64s) -> pa.LargeBinaryArray:
+    """The bytes of `data` from one edge to the next as values, without a copy."""
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(edges) - 1, [None, pa.py_buffer(edges), data])
 
 
 def string_offsets(texts: pa.StringArray) -> Int64s:

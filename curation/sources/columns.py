@@ -6,10 +6,15 @@ is missing are looked at one by one, for the reason.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, TypeGuard
+
+import numpy as np
+import pyarrow as pa
 
 from curation.catalog import Text, Value
 from curation.errors import RejectReason
+from curation.tables import Int64s
 from curation.template import Path, Record, Template, Unusable
 
 Cell = str | Unusable
@@ -24,6 +29,32 @@ class Adapted:
 
     rows: list[Row]
     repairs: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The turns of many samples as one Arrow column: `texts` one after another, `counts[i]` of them said in sample i."""
+
+    texts: pa.StringArray
+    counts: Int64s
+
+    @classmethod
+    def of(cls, turns: Sequence[Turns]) -> "Said":
+        """The turns of each sample, given as lists."""
+        texts = pa.array(list(chain.from_iterable(turns)), pa.string())
+        return cls(texts, np.fromiter(map(len, turns), np.int64, len(turns)))
+
+    @classmethod
+    def together(cls, batches: Sequence["Said"]) -> "Said":
+        """Several batches as one; there is at least one."""
+        if len(batches) == 1:
+            return batches[0]
+        return cls(pa.concat_arrays([said.texts for said in batches]), np.concatenate([said.counts for said in batches]))
+
+    @property
+    def ends(self) -> Int64s:
+        """Where each sample's turns begin in `texts`, and where the last one's end."""
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(self.counts)])
 
 
 def all_usable(rows: Sequence[Row]) -> TypeGuard[Sequence[Turns]]:

@@ -13,7 +13,7 @@ def instruction(records: Sequence[Record], part: Part) -> Adapted:
     asked = text_column(records, part.fields.instruction)
     given = optional_column(records, part.fields.input)
     questions: list[Cell] = [
-        f"{question}\n\n{extra}" if extra.strip() and isinstance(question, str) else question
+        f"{question}\n\n{extra}" if extra and not extra.isspace() and type(question) is str else question
         for question, extra in zip(asked, given, strict=True)
     ]
     return Adapted(single_turns(questions, text_column(records, part.fields.output, part.values.get("output"))))

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from curation.errors import RejectReason
+from curation.sources.columns import Said
 from curation.sources.mapping import ChunkPass
 from curation.sources.records import Reject
 from curation.sources.sample_rows import Origins, sample_table
@@ -50,8 +51,8 @@ def join_chunk(task: JoinTask) -> None:
         kept.append(row)
         images.append([{field.name: fact[field.name] for field in IMAGE} for fact in found])
     if kept:
-        turns = [row["turns"] for row in kept]
-        write_table(this.samples, sample_table(task.source, turns, images, _origins(kept)))
+        said = Said.of([row["turns"] for row in kept])
+        write_table(this.samples, sample_table(task.source, said, images, _origins(kept)))
     this.finish(rejects, {MISNAMED: misnamed} if misnamed else {})
 
 

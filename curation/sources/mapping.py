@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -13,8 +14,8 @@ import pyarrow as pa
 
 from curation.catalog import Fields, Part, Text
 from curation.sources import ADAPTERS
-from curation.sources.checks import checked
-from curation.sources.columns import Row, Turns, all_usable
+from curation.sources.checks import checked, checked_text
+from curation.sources.columns import Row, Said, Turns
 from curation.sources.joins import joined
 from curation.sources.pictures import picture_refs
 from curation.sources.readers import read
@@ -61,9 +62,9 @@ def map_chunk(task: MapTask) -> None:
             _map_batch(read(Path(task.root), span, task.part), task, mapped)
     if task.part.images is not None:
         write_table(this.mapped, mapped.table())
-    elif mapped.turns:
+    elif mapped.positions:
         origins = Origins(mapped.files, mapped.positions, mapped.ids)
-        write_table(this.samples, sample_table(task.source, mapped.turns, None, origins))
+        write_table(this.samples, sample_table(task.source, Said.together(mapped.said), None, origins))
     this.finish(mapped.rejects, mapped.repairs)
 
 
@@ -133,24 +134,28 @@ def collection_paused() -> Iterator[None]:
 
 
 class _Mapped:
-    """Columns of MAPPED under construction, and what was refused or mended on the way."""
+    """Columns under construction, and what was refused or mended on the way.
+
+    Text is `said` batch by batch; `turns`, `refs` and `raws` are kept for records whose pictures are still to be looked at.
+    """
 
     def __init__(self) -> None:
         self.files: list[str] = []
         self.positions: list[int] = []
         self.ids: list[str | None] = []
+        self.said: list[Said] = []
         self.turns: list[Turns] = []
         self.refs: list[list[str]] = []
         self.raws: list[bytes] = []
         self.rejects: list[Reject] = []
         self.repairs: Counter[str] = Counter()
 
-    def extend(self, file: str, positions: Sequence[int], ids: Sequence[str | None], turns: Sequence[Turns]) -> None:
+    def extend(self, file: str, positions: Sequence[int], ids: Sequence[str | None], said: Said) -> None:
         """Take a whole batch of text at once."""
-        self.files.extend([file] * len(turns))
+        self.files.extend([file] * len(positions))
         self.positions.extend(positions)
         self.ids.extend(ids)
-        self.turns.extend(turns)
+        self.said.append(said)
 
     def table(self) -> pa.Table:
         columns = [self.files, self.positions, self.ids, self.turns, self.refs, self.raws]
@@ -164,12 +169,19 @@ def _map_batch(batch: Batch, task: MapTask, mapped: _Mapped) -> None:
     records, positions = _complete(batch, task, mapped)
     adapted = ADAPTERS[part.layout](records, part)
     mapped.repairs.update(adapted.repairs)
-    refs = picture_refs(records, positions, batch.file, part)
-    rows: list[Row] = checked(adapted.rows, refs, part)
     ids = _upstream_ids(records, part.fields)
-    if part.images is None and all_usable(rows):
-        mapped.extend(batch.file, positions, ids, rows)
+    if part.images is None:
+        rows, said = checked_text(adapted.rows, part)
+        if len(said.counts) < len(rows):
+            usable = [not isinstance(row, Unusable) for row in rows]
+            for record, position, row in zip(records, positions, rows, strict=True):
+                if isinstance(row, Unusable):
+                    mapped.rejects.append(Reject.of(batch.file, position, row.reason, row.detail, _raw(record)))
+            positions, ids = list(compress(positions, usable)), list(compress(ids, usable))
+        mapped.extend(batch.file, positions, ids, said)
         return
+    refs = picture_refs(records, positions, batch.file, part)
+    rows = checked(adapted.rows, refs, part)
     for record, position, row, found, upstream_id in zip(records, positions, rows, refs, ids, strict=True):
         if isinstance(row, Unusable) or isinstance(found, Unusable):
             problem = row if isinstance(row, Unusable) else found
@@ -180,9 +192,8 @@ def _map_batch(batch: Batch, task: MapTask, mapped: _Mapped) -> None:
         mapped.ids.append(upstream_id)
         mapped.turns.append(row)
         mapped.files.append(batch.file)
-        if part.images is not None:
-            mapped.refs.append(found)
-            mapped.raws.append(_raw(record)[:RAW_LIMIT_BYTES])
+        mapped.refs.append(found)
+        mapped.raws.append(_raw(record)[:RAW_LIMIT_BYTES])
 
 
 def _complete(batch: Batch, task: MapTask, mapped: _Mapped) -> tuple[Sequence[Record], Sequence[int]]:

@@ -96,6 +96,8 @@ def read(root: Path, span: Span, part: Part) -> Batch:
 
 
 def _read_json(span: ByteSpan, data: bytes) -> Batch:
+    if span.style == "lines" and (records := _parse_lines(data)) is not None:
+        return Batch(span.file, list(range(span.first_position, span.first_position + len(records))), records)
     if span.style == "lines":
         texts = data.removesuffix(b"\n").split(b"\n")
     else:
@@ -115,14 +117,27 @@ def _read_json(span: ByteSpan, data: bytes) -> Batch:
     return batch
 
 
+def _parse_lines(data: bytes) -> list[Mapping[str, Any]] | None:
+    """The record on each line, or None when any line is blank or needs a closer look; no list of lines is made."""
+    if len(data) > MAX_RECORD_BYTES:
+        return None
+    try:
+        return _as_records(list(map(orjson.loads, io.BytesIO(data))))
+    except orjson.JSONDecodeError:
+        return None
+
+
 def _parse_together(texts: Sequence[bytes]) -> list[Mapping[str, Any]] | None:
     """All records, or None when any of them needs a closer look."""
     if max(map(len, texts), default=0) > MAX_RECORD_BYTES:
         return None
     try:
-        values = list(map(orjson.loads, texts))
+        return _as_records(list(map(orjson.loads, texts)))
     except orjson.JSONDecodeError:
         return None
+
+
+def _as_records(values: list[Any]) -> list[Mapping[str, Any]]:
     if set(map(type, values)) <= {dict}:
         return values
     return [value if type(value) is dict else {"_value": value} for value in values]

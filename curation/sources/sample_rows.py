@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from curation.sources.columns import Said
 from curation.sources.records import Reject
 from curation.tables import IMAGE, REJECTED, ROLES, SAMPLES, TURN, Int64s, content_ids, record_id, string_offsets
 
@@ -24,26 +25,25 @@ class Origins:
 
 
 def sample_table(
-    source: str, turns: Sequence[Sequence[str]], images: Sequence[Sequence[Mapping[str, Any]]] | None, origins: Origins
+    source: str, said: Said, images: Sequence[Sequence[Mapping[str, Any]]] | None, origins: Origins
 ) -> pa.Table:
-    """Rows of SAMPLES, one for each entry of `turns`; ids are by content and may repeat within a source.
+    """Rows of SAMPLES, one for each sample of `said`; ids are by content and may repeat within a source.
 
     `images` is None for a source without pictures.
     """
-    flat = pa.array(list(chain.from_iterable(turns)), pa.string())
-    counts = np.fromiter(map(len, turns), np.int64, len(turns))
-    ends = np.concatenate([[0], np.cumsum(counts)])
+    num_samples, ends = len(said.counts), said.ends
+    offsets = string_offsets(said.texts)
     shown = None if images is None else ["".join(image["sha256"] for image in seen) for seen in images]
-    num_images = np.zeros(len(turns), np.int32) if images is None else np.fromiter(map(len, images), np.int32, len(images))
+    num_images = np.zeros(num_samples, np.int32) if images is None else np.fromiter(map(len, images), np.int32, num_samples)
     columns = [
-        content_ids(source, flat, ends, shown),
-        pa.repeat(source, len(turns)),
-        _conversations(flat, counts, ends),
-        _no_images(len(turns)) if images is None else pa.array(images, pa.list_(IMAGE)),
+        content_ids(source, said.texts, ends, shown),
+        pa.repeat(source, num_samples),
+        _conversations(said, ends),
+        _no_images(num_samples) if images is None else pa.array(images, pa.list_(IMAGE)),
         pa.array(num_images),
-        pa.array(counts.astype(np.int32)),
-        _sums(_num_words(flat), ends),
-        _sums(np.diff(string_offsets(flat)), ends),
+        pa.array(said.counts.astype(np.int32)),
+        pa.array(_num_words(said.texts, ends).astype(np.int32)),
+        pa.array(np.diff(offsets[ends]).astype(np.int32)),
         pa.array(origins.files, pa.string()),
         pa.array(origins.positions, pa.int64()),
         pa.array(origins.ids, pa.string()),
@@ -55,35 +55,38 @@ def _no_images(length: int) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(np.zeros(length + 1, np.int32)), pa.array([], IMAGE))
 
 
-def _conversations(flat: pa.StringArray, counts: Int64s, ends: Int64s) -> pa.ListArray:
-    places = np.arange(len(flat)) - np.repeat(ends[:-1], counts)
+def _conversations(said: Said, ends: Int64s) -> pa.ListArray:
+    places = np.arange(len(said.texts)) - np.repeat(ends[:-1], said.counts)
     roles = pa.array(ROLES).take(pa.array(places % 2))
-    structs = pa.StructArray.from_arrays([roles, flat], fields=list(TURN))
+    structs = pa.StructArray.from_arrays([roles, said.texts], fields=list(TURN))
     return pa.ListArray.from_arrays(pa.array(ends.astype(np.int32)), structs)
 
 
-def _num_words(texts: pa.StringArray) -> Int64s:
-    """Words between ASCII white space, counted over all texts' bytes at once: a word starts where white space ends."""
+def _num_words(texts: pa.StringArray, ends: Int64s) -> Int64s:
+    """Words between ASCII white space in each sample's turns: bytes of a word that follow white space or begin a text.
+
+    All texts are looked at as one row of bits, so that a count between two places costs the same however far they are apart.
+    """
     offsets = string_offsets(texts)
-    data = texts.buffers()[2]
-    if data is None or not len(texts):
-        return np.zeros(len(texts), np.int64)
-    is_word = np.frombuffer(data, np.uint8, offsets[-1]) > _LAST_SPACE
-    starts = np.empty(len(is_word), np.bool_)
-    starts[:1] = is_word[:1]
-    np.greater(is_word[1:], is_word[:-1], out=starts[1:])
-    has_text = np.diff(offsets) > 0
-    first = offsets[:-1][has_text]
-    starts[first] = is_word[first]
-    words = np.zeros(len(texts), np.int64)
-    words[has_text] = np.add.reduceat(starts.view(np.uint8), first, dtype=np.int64)
-    return words
+    first, last = int(offsets[0]), int(offsets[-1])
+    if last == first:
+        return np.zeros(len(ends) - 1, np.int64)
+    is_word = np.frombuffer(texts.buffers()[2], np.uint8)[first:last] > _LAST_SPACE
+    is_start = np.empty(len(is_word), np.bool_)
+    np.greater(is_word[1:], is_word[:-1], out=is_start[1:])
+    begins = offsets[:-1][np.diff(offsets) > 0] - first
+    is_start[begins] = is_word[begins]
+    return np.diff(_bits_before(is_start, offsets[ends] - first))
 
 
-def _sums(values: Int64s, ends: Int64s) -> pa.Array:
-    """Sums of `values` over each sample's turns."""
-    running = np.concatenate([[0], np.cumsum(values)])
-    return pa.array((running[ends[1:]] - running[ends[:-1]]).astype(np.int32))
+def _bits_before(bits: npt.NDArray[np.bool_], places: Int64s) -> Int64s:
+    """How many of `bits` before each of `places` are set."""
+    packed = np.packbits(bits, bitorder="little")
+    words = np.concatenate([packed, np.zeros(16 - len(packed) % 8, np.uint8)]).view("<u8")
+    counts = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bitwise_count(words), dtype=np.int64)])
+    below = (np.uint64(1) << (places % 64).astype(np.uint64)) - np.uint64(1)
+    found: Int64s = counts[places // 64] + np.bitwise_count(words[places // 64] & below)
+    return found
 
 
 def rejected_table(source: str, rejects: Iterable[Reject]) -> pa.Table:

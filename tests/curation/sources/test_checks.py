@@ -1,7 +1,7 @@
 import pytest
 
 from curation.errors import RejectReason
-from curation.sources.checks import checked
+from curation.sources.checks import checked, checked_text
 from curation.template import Unusable
 from tests.support.upstream import part
 

@@ -2,6 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.errors import RejectReason
+from curation.sources.columns import Said
 from curation.sources.records import Reject
 from curation.sources.sample_rows import Origins, rejected_table, sample_table
 from curation.tables import IMAGE, REJECTED, SAMPLES
@@ -14,7 +15,7 @@ TURNS = st.lists(
 @given(samples=TURNS)
 def test_rows_say_what_was_said(samples: list):
     origins = Origins(["a.json"] * len(samples), list(range(len(samples))), [None] * len(samples))
-    table = sample_table("shapes", samples, None, origins)
+    table = sample_table("shapes", Said.of(samples), None, origins)
     assert table.schema == SAMPLES
     for row, said in zip(table.to_pylist(), samples, strict=True):
         assert [turn["value"] for turn in row["conversations"]] == said
@@ -27,9 +28,8 @@ def test_rows_say_what_was_said(samples: list):
 
 def test_pictures_are_listed_in_order():
     image = {field.name: 1 if field.name not in ("sha256", "pixels", "extension") else "x" for field in IMAGE}
-    table = sample_table(
-        "shapes", [["a", "b"], ["c", "d"]], [[image, image | {"width": 2}], []], Origins(["f", "f"], [0, 1], ["i", None])
-    )
+    said, origins = Said.of([["a", "b"], ["c", "d"]]), Origins(["f", "f"], [0, 1], ["i", None])
+    table = sample_table("shapes", said, [[image, image | {"width": 2}], []], origins)
     assert [row["width"] for row in table.column("images")[0].as_py()] == [1, 2]
     assert table.column("num_images").to_pylist() == [2, 0]
     assert table.column("origin_id").to_pylist() == ["i", None]
