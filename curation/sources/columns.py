@@ -86,6 +86,8 @@ def optional_column(records: Sequence[Record], value: Value | None) -> list[str]
 def value_column(records: Sequence[Record], text: str) -> list[Any]:
     """The untouched values at a field path, None where absent."""
     path = Path.parse(text)
+    if len(path.keys) == 1:
+        return [record.get(path.keys[0]) for record in records]
     return [path.get(record) for record in records]
 
 

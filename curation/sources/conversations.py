@@ -6,11 +6,13 @@ and counted, as the official loader does; other breaks are rejected.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, chain, pairwise
+from operator import itemgetter
 from typing import Any
 
 from curation.catalog import Part
 from curation.errors import RejectReason
-from curation.sources.columns import Adapted, Row, optional_column, value_column
+from curation.sources.columns import Adapted, Row, Turns, optional_column, value_column
 from curation.tables import ROLES
 from curation.template import Record, Unusable, scalar_text
 
@@ -29,10 +31,44 @@ def conversations(records: Sequence[Record], part: Part) -> Adapted:
     roles = {**KNOWN_ROLES, **part.roles}
     listed = value_column(records, part.fields.turns)
     preambles = optional_column(records, part.fields.preamble)
-    adapted = Adapted([])
-    for value, preamble in zip(listed, preambles, strict=True):
-        adapted.rows.append(_row(value, preamble, roles, part, adapted.repairs))
-    return adapted
+    # Whole pairs without a preamble are nearly all of most sources; what else there is goes turn by turn.
+    paired = [
+        place
+        for place, (value, preamble) in enumerate(zip(listed, preambles, strict=True))
+        if type(value) is list and value and not len(value) % 2 and not preamble
+    ]
+    regular = _regular_rows([listed[place] for place in paired], roles, part)
+    rows: dict[int, Row] = {} if regular is None else dict(zip(paired, regular, strict=True))
+    repairs: dict[str, int] = {}
+    for place, (value, preamble) in enumerate(zip(listed, preambles, strict=True)):
+        if place not in rows:
+            rows[place] = _row(value, preamble, roles, part, repairs)
+    return Adapted([rows[place] for place in range(len(listed))], repairs)
+
+
+def _regular_rows(listed: Sequence[Sequence[Any]], roles: Mapping[str, str], part: Part) -> list[Turns] | None:
+    """The texts of lists of even length in which every turn is as it should be; None when any turn is not.
+
+    Lists of even length that alternate, human first, alternate when joined, so all are checked at once.
+    """
+    turns = list(chain.from_iterable(listed))
+    if not set(map(type, turns)) <= {dict}:
+        return None
+    keys = [part.fields.role or _key(turns, "from", "role"), part.fields.content or _key(turns, "value", "content")]
+    try:
+        said_by, texts = (list(map(itemgetter(key), turns)) for key in keys)
+    except KeyError:
+        return None
+    if not set(map(type, chain(said_by, texts))) <= {str}:
+        return None
+    if any({roles.get(name) for name in set(said_by[number::2])} - {role} for number, role in enumerate(ROLES)):
+        return None
+    return [texts[start:stop] for start, stop in pairwise(accumulate(map(len, listed), initial=0))]
+
+
+def _key(turns: Sequence[Mapping[str, Any]], first: str, second: str) -> str:
+    """The key that all turns use: `first` where any has it, as a turn that has both means the first."""
+    return first if any(first in turn for turn in turns) else second
 
 
 def _row(value: Any, preamble: str, roles: Mapping[str, str], part: Part, repairs: dict[str, int]) -> Row:
