@@ -2,6 +2,7 @@
 
 Members are assembled in one of two fixed buffers, pictures read straight into it. A full buffer is hashed by a second
 thread while it is written and the other fills, so the content hash costs no pass of its own, and no memory is allocated.
+The disk begins on what is written at once, so that it works while the rest is read and hashed, not after it.
 """
 
 import hashlib
@@ -15,8 +16,11 @@ from typing import Any
 
 from curation.errors import ShardError
 from curation.shard_format import BLOCK_BYTES, END_OF_ARCHIVE, member_bytes, occurrence_key, padding_bytes, tar_header
+from curation.store import start_writing_back
 
-_BUFFER_BYTES = 4 << 20
+_BUFFER_BYTES = 1 << 20
+"""Small enough that what is read is still in the core's own cache when it is hashed and written."""
+_WRITE_BACK_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Pictures:
 
 
 class _TarBuffer:
-    """Two buffers before a file and its hash; the context ends with everything written."""
+    """Two buffers before a file and its hash; the context ends with everything written and on disk."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -68,6 +72,7 @@ class _TarBuffer:
         self._buffers = [memoryview(bytearray(_BUFFER_BYTES)) for _ in range(2)]
         self._filled = 0
         self._pending: Future[None] | None = None
+        self._handed_over = 0
         self.num_bytes = 0
 
     def __enter__(self) -> "_TarBuffer":
@@ -78,6 +83,7 @@ class _TarBuffer:
             self.append(END_OF_ARCHIVE)
             self._flush()
             self._wait()
+            os.fsync(self._descriptor)
         self._thread.shutdown()
 
     def hexdigest(self) -> str:
@@ -105,6 +111,10 @@ class _TarBuffer:
             block = block[os.write(self._descriptor, block) :]
         self._buffers.reverse()
         self._filled = 0
+        written = self.num_bytes - self._handed_over
+        if written >= _WRITE_BACK_BYTES:
+            start_writing_back(self._descriptor, self._handed_over, written)
+            self._handed_over += written
 
     def _wait(self) -> None:
         if self._pending is not None:
@@ -113,7 +123,7 @@ class _TarBuffer:
 
 
 def write_shard(path: Path, rows: Iterable[tuple[str, Mapping[str, Any]]], pictures: Pictures) -> Written:
-    """Write the samples of `rows`, pairs of source and row of RENDERED, in their order to a tar at `path`."""
+    """Write the samples of `rows`, pairs of source and row of RENDERED, in their order to a tar at `path`, to the disk."""
     places: list[tuple[int, int]] = []
     with path.open("wb", buffering=0) as file, _TarBuffer(file.fileno()) as tar:
         for source, row in rows:

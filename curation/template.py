@@ -8,6 +8,7 @@ applies a filter, `{{` and `}}` are braces. There are no conditions, loops or ex
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -172,8 +173,10 @@ class Template:
     def column(self, records: Sequence[Record]) -> list[str | None]:
         """The text for each record; None where `render` raises (call it for the reason)."""
         if self._key is not None:
-            key = self._key
-            values = [record.get(key) for record in records]
+            try:
+                values = list(map(itemgetter(self._key), records))
+            except KeyError:
+                return [self._try(record) for record in records]
             if set(map(type, values)) <= {str}:
                 return values
         return [self._try(record) for record in records]

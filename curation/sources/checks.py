@@ -67,7 +67,8 @@ def _suspects(texts: pa.StringArray) -> Int64s:
     first = signs[np.minimum(offsets[:-1], len(signs) - 1)]
     likely = np.flatnonzero(~_IS_SOLID[first] | (np.diff(offsets) == 0))
     blank: npt.NDArray[np.int64] = likely[[not text.strip() for text in texts.take(pa.array(likely)).to_pylist()]]
-    if signs.tobytes().find(IMAGE_MARKER.encode()) < 0:
+    said = signs.tobytes()
+    if b"<" not in said or IMAGE_MARKER.encode() not in said:  # one sign is found ten times as fast as seven
         return blank
     return np.union1d(blank, np.flatnonzero(pc.match_substring(texts, IMAGE_MARKER).to_numpy(zero_copy_only=False)))
 

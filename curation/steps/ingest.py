@@ -140,13 +140,14 @@ def _name_copies(files: Sequence[Path]) -> None:
     """Give records with the very same content ids of their own, numbered in order of their origin."""
     if not files:
         return
-    if not pl.read_parquet(list(files), columns=["sample_id"])["sample_id"].is_duplicated().any():
+    ids = pl.read_parquet(list(files), columns=["sample_id"])["sample_id"]
+    if ids.n_unique() == len(ids):
         return
     columns = ["sample_id", "origin_file", "origin_position"]
-    ids = pl.concat([pl.read_parquet(path, columns=columns).with_columns(file=pl.lit(n)) for n, path in enumerate(files)])
+    rows = pl.concat([pl.read_parquet(path, columns=columns).with_columns(file=pl.lit(n)) for n, path in enumerate(files)])
     # An interrupted attempt may have renamed some files already: number all copies of a content anew.
-    ids = ids.with_columns(sample_id=pl.col("sample_id").str.replace(COPY_SUFFIX, ""))
-    repeated = ids.filter(pl.col("sample_id").is_duplicated()).sort("sample_id", "origin_file", "origin_position", "file")
+    rows = rows.with_columns(sample_id=pl.col("sample_id").str.replace(COPY_SUFFIX, ""))
+    repeated = rows.filter(pl.col("sample_id").is_duplicated()).sort("sample_id", "origin_file", "origin_position", "file")
     if not len(repeated):
         return
     repeated = repeated.with_columns(copy=pl.int_range(pl.len()).over("sample_id")).filter(pl.col("copy") > 0)

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class Artefact:
         return sorted(self.folder.glob(f"{prefix}-*.parquet"))
 
 
+@cache
 def versions() -> dict[str, str]:
     """Versions of what took part, for manifests."""
     return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
