@@ -15,7 +15,7 @@ import pyarrow as pa
 from curation.catalog import Fields, Part, Text
 from curation.sources import ADAPTERS
 from curation.sources.checks import checked, checked_text
-from curation.sources.columns import Row, Said, Turns
+from curation.sources.columns import Said, Turns
 from curation.sources.joins import joined
 from curation.sources.pictures import picture_refs
 from curation.sources.readers import read

@@ -24,9 +24,7 @@ class Origins:
     ids: Sequence[str | None]
 
 
-def sample_table(
-    source: str, said: Said, images: Sequence[Sequence[Mapping[str, Any]]] | None, origins: Origins
-) -> pa.Table:
+def sample_table(source: str, said: Said, images: Sequence[Sequence[Mapping[str, Any]]] | None, origins: Origins) -> pa.Table:
     """Rows of SAMPLES, one for each sample of `said`; ids are by content and may repeat within a source.
 
     `images` is None for a source without pictures.

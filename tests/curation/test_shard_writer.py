@@ -27,6 +27,7 @@ def test_members_are_the_sources_bytes_at_the_places_told(
     tmp_path: Path, pictures: Pictures, buffer_bytes: int, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("curation.shard_writer._BUFFER_BYTES", buffer_bytes)
+    monkeypatch.setattr("curation.shard_writer._WRITE_BACK_BYTES", buffer_bytes)
     rows = [("s", row(0, ("png", 2, 3))), ("s", row(1)), ("s", row(0, ("0.png", 0, 1), ("1.jpg", 9, 1), repeat=2))]
     path = tmp_path / "shard.tar"
     written = write_shard(path, rows, pictures)

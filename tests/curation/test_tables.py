@@ -3,6 +3,7 @@ import polars as pl
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
+from xxhash import xxh3_128_hexdigest
 
 from curation.tables import content_ids, copy_id, counts_by, id_bits, keyed_bits, mix_bits, record_id
 
@@ -32,6 +33,17 @@ def test_an_id_does_not_depend_on_its_neighbours(samples: list, place: int):
 def test_pictures_are_part_of_an_id():
     turns = [["a", "b"]]
     assert len({ids(turns)[0], ids(turns, ["00" * 32])[0], ids(turns, ["01" * 32])[0], ids(turns, ["00" * 64])[0]}) == 4
+
+
+@given(samples=TURNS, shown=st.lists(st.sampled_from(["", "00" * 32, "01" * 64]), min_size=6, max_size=6))
+def test_an_id_is_the_hash_of_texts_lengths_and_pictures(samples: list, shown: list[str]):
+    for images in (None, shown[: len(samples)]):
+        expected = []
+        for number, said in enumerate(samples):
+            texts = [text.encode() for text in said]
+            lengths = b"".join(len(text).to_bytes(4, "little") for text in texts)
+            expected.append(xxh3_128_hexdigest(b"".join(texts) + lengths + (images[number].encode() if images else b"")))
+        assert ids(samples, images) == [f"shapes-{digest[:24]}" for digest in expected]
 
 
 def test_ids_are_fixed():

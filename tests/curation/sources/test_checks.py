@@ -1,7 +1,12 @@
+import sys
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from curation.errors import RejectReason
 from curation.sources.checks import checked, checked_text
+from curation.sources.columns import Said
 from curation.template import Unusable
 from tests.support.upstream import part
 
@@ -55,3 +60,40 @@ def test_a_rule_that_is_broken_is_named(row: object, refs: object, layout: objec
     assert found[1].reason is expected
     if layout is not QA:
         assert found[0] == found[2] == good
+
+
+WHITE_SPACE = [chr(code) for code in range(sys.maxunicode + 1) if chr(code).isspace()]
+TEXTS = st.lists(
+    st.sampled_from([*WHITE_SPACE, "a", "é", "中", "か", "\u200b", "\x00", "😀", "<", "<image>", "image>"]), max_size=4
+)
+ROWS = st.one_of(
+    st.lists(TEXTS.map("".join), min_size=2, max_size=4).filter(lambda said: len(said) % 2 == 0),
+    st.just(Unusable(RejectReason.MISSING_FIELD, "x")),
+)
+
+
+def told(rows: list) -> list:
+    return [(row.reason, row.detail) if isinstance(row, Unusable) else row for row in rows]
+
+
+@given(rows=st.lists(ROWS, max_size=8))
+def test_text_in_columns_is_judged_as_one_by_one(rows: list):
+    expected = [checked([row], [[]], TEXT)[0] for row in rows]
+    found, said = checked_text(rows, TEXT)
+    assert told(found) == told(expected)
+    usable = Said.of([row for row in expected if not isinstance(row, Unusable)])
+    assert said.texts.equals(usable.texts)
+    assert said.counts.tolist() == usable.counts.tolist()
+
+
+@pytest.mark.parametrize("blank", WHITE_SPACE)
+def test_all_white_space_is_blank(blank: str):
+    rows, said = checked_text([["Why?", "So."], ["Why?", blank], [f"{blank}a", "So."]], TEXT)
+    assert rows[1].reason is RejectReason.EMPTY_ANSWER
+    assert said.texts.to_pylist() == ["Why?", "So.", f"{blank}a", "So."]
+
+
+def test_text_that_is_in_order_is_not_looked_at_singly(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("curation.sources.checks._judge", None)
+    rows = [["Why < 3?", "\n中文"], [" 答", "😀"], ["か", "\u00a0é"]]
+    assert checked_text(rows, TEXT)[0] == rows

@@ -1,9 +1,14 @@
+import sys
+from itertools import chain
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from curation.errors import RejectReason
 from curation.sources.conversations import LEADING_ANSWER, conversations
+from curation.template import Unusable
 from tests.support.upstream import part
 
 ASKED, ANSWERED = {"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Because."}
@@ -75,3 +80,39 @@ def test_a_preamble_goes_before_the_first_question(preamble: object, expected: s
 )
 def test_what_is_no_conversation_has_a_reason(turns: Any, expected: RejectReason):
     assert row(turns).reason is expected
+
+
+ROLE = st.sampled_from(["human", "gpt", "user", "system", "nobody", 1, None, ["human"]])
+CONTENT = st.sampled_from(["a", "", "b c", 2, True, None, ["x"]])
+TURNS = st.one_of(
+    st.dictionaries(st.sampled_from(["from", "role"]), ROLE).flatmap(
+        lambda role: st.dictionaries(st.sampled_from(["value", "content"]), CONTENT).map(lambda content: role | content)
+    ),
+    st.sampled_from([ASKED, ANSWERED, {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}, None, "x"]),
+)
+PAIRS = st.lists(st.just([ASKED, ANSWERED]), min_size=1, max_size=3).map(lambda pairs: list(chain.from_iterable(pairs)))
+LISTED = st.one_of(PAIRS, st.lists(TURNS, max_size=4), st.sampled_from([None, "x", {}]))
+
+
+@given(listed=st.lists(LISTED, max_size=6))
+def test_a_batch_gives_what_its_records_give_turn_by_turn(listed: list):
+    layout = part(layout="conversations", fields={"turns": "turns"})
+    # A list of one pair that is no turn keeps its whole batch from being taken by columns.
+    irregular = [{"turns": [1, 2]}]
+    alone = [conversations([{"turns": turns}, *irregular], layout) for turns in listed]
+    together = conversations([{"turns": turns} for turns in listed], layout)
+    assert [told(row) for row in together.rows] == [told(found.rows[0]) for found in alone]
+    assert sum(together.repairs.values()) == sum(sum(found.repairs.values()) for found in alone)
+
+
+def told(row: Any) -> Any:
+    return (row.reason, row.detail) if isinstance(row, Unusable) else row
+
+
+def test_pairs_of_turns_are_taken_by_columns(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys.modules[conversations.__module__], "_turn", None)
+    other = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    for listed in ([[ASKED, ANSWERED], [ASKED, ANSWERED] * 2], [other]):
+        layout = part(layout="conversations", fields={"turns": "turns"})
+        rows = conversations([{"turns": turns} for turns in listed], layout).rows
+        assert [len(row) for row in rows] == [len(turns) for turns in listed]

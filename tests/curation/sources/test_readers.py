@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from curation.errors import RejectReason
 from curation.sources.readers import chunks, read, survey
-from curation.sources.records import CHUNK_BYTES, CHUNK_SPANS, RAW_LIMIT_BYTES, Batch, LostSpan
+from curation.sources.records import CHUNK_BYTES, CHUNK_SPANS, RAW_LIMIT_BYTES, Batch, ByteSpan, LostSpan
 from tests.support.upstream import part, read_all, write_files
 
 
@@ -39,6 +39,40 @@ def test_a_record_that_is_no_object_is_found_under_value(tmp_path: Path, value: 
     batch = read_all(tmp_path, "a.jsonl", part())
     assert batch.records == [{"a": 0}, {"_value": value}]
     assert batch.positions == [0, 1]
+
+
+LINES = st.lists(
+    st.sampled_from(
+        [
+            b'{"q": "a"}', b'{"q": "\\ud83d\\ude00"}', b'{"q": 1, "q": 2}', b' {"a": [1, {}]} \r', b"", b" ", b"\x0c", b"\r",
+            b'{"q": NaN}', b'{"q": "\\ud83d"}', b'{"q": "\xff"}', b'{"q": 1}{"q": 2}', b'{"q": 1e999}', b"null", b"3", b"[1]",
+            b"{", b'{"q": "\x01"}', b"\xef\xbb\xbf{}", b'{"q": "\xe2\x80\xa8\xc2\x85"}',
+        ]
+    ),
+    max_size=6,
+)  # fmt: skip
+
+
+@given(lines=LINES, end=st.sampled_from([b"", b"\n"]))
+def test_lines_read_together_are_what_each_line_is(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], end: bytes):
+    folder = write_files(tmp_path_factory.mktemp("lines"), {"a.jsonl": b"\n".join(lines) + end})
+    whole = read_all(folder, "a.jsonl", part())
+    alone = [
+        (place, read_line(folder, line.removeprefix(b"\xef\xbb\xbf") if not place else line))
+        for place, line in enumerate(lines)
+    ]
+    assert list(zip(whole.positions, whole.records, strict=True)) == [
+        (n, record) for n, batch in alone for record in batch.records
+    ]
+    found = [(reject.position, reject.detail, reject.raw) for reject in whole.rejects]
+    assert found == [(n, reject.detail, reject.raw) for n, batch in alone for reject in batch.rejects]
+
+
+def read_line(folder: Path, line: bytes) -> Batch:
+    """One line as one record of a file read line by line, with another that is no JSON so that none are parsed together."""
+    (folder / "line").write_bytes(b"?\n" + line)
+    batch = read(folder, ByteSpan("line", "lines", 0, len(line) + 2, -1), part())
+    return Batch("line", batch.positions, batch.records, batch.rejects[1:])
 
 
 def test_one_record_a_file(tmp_path: Path):

@@ -26,6 +26,25 @@ def test_rows_say_what_was_said(samples: list):
         assert (row["images"], row["num_images"]) == ([], 0)
 
 
+LONG = st.builds(lambda text, times: text * times, st.text("ab \né", max_size=8), st.integers(0, 60))
+
+
+@given(samples=st.lists(st.tuples(LONG, LONG).map(list), max_size=8))
+def test_words_are_counted_in_texts_of_any_length(samples: list):
+    table = sample_table(
+        "s", Said.of(samples), None, Origins(["f"] * len(samples), list(range(len(samples))), [None] * len(samples))
+    )
+    assert table.column("num_tokens").to_pylist() == [sum(len(text.split()) for text in said) for said in samples]
+
+
+@given(batches=st.lists(TURNS, min_size=1, max_size=4))
+def test_batches_together_say_what_each_said(batches: list):
+    together = Said.together([Said.of(turns) for turns in batches])
+    whole = Said.of([said for turns in batches for said in turns])
+    assert together.texts.equals(whole.texts)
+    assert together.counts.tolist() == whole.counts.tolist()
+
+
 def test_pictures_are_listed_in_order():
     image = {field.name: 1 if field.name not in ("sha256", "pixels", "extension") else "x" for field in IMAGE}
     said, origins = Said.of([["a", "b"], ["c", "d"]]), Origins(["f", "f"], [0, 1], ["i", None])
