@@ -9,6 +9,7 @@ itself, not the file.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from itertools import pairwise
 from typing import BinaryIO
 
@@ -66,12 +67,12 @@ def json_spans(path: str, file: str) -> Iterator[ByteSpan | LostSpan]:
             yield from _element_spans(handle, file, style)
 
 
-def line_spans(handle: BinaryIO, file: str, style: Style) -> Iterator[ByteSpan]:
+def line_spans(handle: BufferedReader, file: str, style: Style) -> Iterator[ByteSpan]:
     """Spans that end at line ends. Positions count lines, blank ones included."""
     start, position = 0, 0
     handle.seek(0)
     block = np.empty(CHUNK_BYTES, np.uint8)
-    while num_bytes := handle.readinto(block):  # type: ignore[attr-defined]
+    while num_bytes := handle.readinto(block):
         rest = handle.readline()
         stop = start + num_bytes + len(rest)
         yield ByteSpan(file, style, start, stop, position)
