@@ -71,14 +71,15 @@ def line_spans(handle: BufferedReader, file: str, style: Style) -> Iterator[Byte
     """Spans that end at line ends. Positions count lines, blank ones included."""
     start, position = 0, 0
     handle.seek(0)
-    block = np.empty(CHUNK_BYTES, np.uint8)
+    block = bytearray(CHUNK_BYTES)
+    signs = np.frombuffer(block, np.uint8)
     while num_bytes := handle.readinto(block):
         rest = handle.readline()
         stop = start + num_bytes + len(rest)
         yield ByteSpan(file, style, start, stop, position)
         start = stop
         # numpy counts one sign five times as fast as bytes.count does.
-        position += int(np.count_nonzero(block[:num_bytes] == _NEWLINE)) + rest.count(b"\n")
+        position += int(np.count_nonzero(signs[:num_bytes] == _NEWLINE)) + rest.count(b"\n")
 
 
 @dataclass(slots=True)
