@@ -220,6 +220,39 @@ def report(release: Annotated[str, typer.Argument(help="A release's folder, or i
 
 
 @app.command()
+def explore(
+    release: Annotated[
+        str | None, typer.Option("--release", help="A release's folder or mixture; the newest by default.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen at; other machines reach none but 0.0.0.0.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen at.")] = 8765,
+) -> None:
+    """Search and look at samples, verdicts and rejected records on a local web page. Runs until stopped."""
+    import uvicorn
+
+    from curation.explore.index import make_index, newest_release
+    from curation.explore.records import Records
+    from curation.explore.search import Index
+    from curation.explore.site import make_site
+    from curation.lookup import NotFoundError, find_release
+    from curation.store import Store, read_manifest
+
+    store = Store.at(_Globals.root)
+    folder = find_release(store, release) if release else newest_release(store)
+    if folder is None:
+        raise NotFoundError(f"no release under {_Globals.root} yet; make one with `curate build MIXTURE.yaml`")
+    manifest = read_manifest(folder)
+    index = Index(make_index(store, folder, open_pool(is_quiet=_Globals.is_quiet).reporter))
+    records = Records(store, manifest["inputs"]["sources"])
+    hosts = ["127.0.0.1", "localhost", "[::1]"] if host in ("127.0.0.1", "localhost", "::1") else ["*"]
+    site = make_site(f"{manifest['name']} {folder.name}", index, records, hosts=hosts)
+    Console(stderr=True).print(
+        f"http://{host}:{port}/ shows {folder.parent.name}/{folder.name}; Ctrl-C stops it", highlight=False
+    )
+    uvicorn.run(site, host=host, port=port, log_level="warning")
+
+
+@app.command()
 def serve(mixture: MixtureArgument = "mixtures/cambrian-10m.yaml") -> None:
     """Serve the scheduled flows: nightly ingestion, and a weekly release of MIXTURE. Runs until stopped."""
     from curation.catalog import load_catalog
