@@ -16,7 +16,7 @@ from curation.mixture import Mixture
 class Quota:
     """What one source gives: `picked` distinct of its `available` samples, `samples` with repeats.
 
-    `offered` are those under its cap, of which the plan picks.
+    `offered` are those under its caps, of which the plan picks; `cap` is the most from one unit of it (None: no cap).
     """
 
     source: str
@@ -25,6 +25,12 @@ class Quota:
     offered: int
     picked: int
     samples: int
+    cap: int | None = None
+
+    @property
+    def epochs(self) -> float:
+        """How often the source is gone through: samples of it, repeats counted, for each one available."""
+        return self.samples / self.available if self.available else 0.0
 
     @property
     def repeat(self) -> int:
@@ -48,24 +54,37 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Offer:
-    """What a source can give: `distinct` samples under its cap, `base` with its own repeats, `limit` at the very most."""
+    """What a source can give: `distinct` samples under its caps, `base` with its own repeats, `limit` at the very most.
+
+    `weight`: what its share is in proportion to, where shares are divided.
+    """
 
     source: str
     category: Category
     available: int
+    cap: int | None
     distinct: int
     base: int
     limit: int
+    weight: float
 
 
-def plan(mixture: Mixture, available: Mapping[str, int], categories: Mapping[str, Category]) -> Plan:
-    """Quotas for a mixture over sources with `available` samples each.
+def plan(
+    mixture: Mixture,
+    available: Mapping[str, int],
+    categories: Mapping[str, Category],
+    files: Mapping[str, Mapping[str, int]] | None = None,
+) -> Plan:
+    """Quotas for a mixture over the sources that take part in it, with `available` samples each.
 
-    Raises PlanError when the size or a category's share cannot be met, with the figures that could be.
+    `files`: the same by annotation file, needed where the cap counts by them; a source that is not there is one file. Raises
+    PlanError when the size or a category's share cannot be met, with the figures that could be.
     """
-    offers = [
-        _offer(mixture, name, available[name], categories[name]) for name in sorted(available) if mixture.takes_part(name)
-    ]
+    distinct = {name: _distinct(mixture, name, available[name], categories[name], files or {}) for name in sorted(available)}
+    for category, rule in mixture.categories.items():
+        if rule.total is not None:
+            distinct |= _under_total(rule.total, {name: distinct[name] for name in distinct if categories[name] == category})
+    offers = [_offer(mixture, name, available[name], categories[name], number) for name, number in distinct.items()]
     shares = mixture.shares()
     samples = _by_size(mixture, offers) if shares is None else _by_ratio(mixture, offers, shares)
     quotas = {
@@ -76,27 +95,49 @@ def plan(mixture: Mixture, available: Mapping[str, int], categories: Mapping[str
             offered=offer.distinct,
             picked=min(offer.distinct, samples[offer.source]),
             samples=samples[offer.source],
+            cap=offer.cap,
         )
         for offer in offers
     }
-    return Plan(mixture.name, quotas, _warnings(mixture, quotas))
+    return Plan(mixture.name, quotas, [*_held_back(mixture, offers, samples), *_warnings(mixture, quotas)])
 
 
-def _offer(mixture: Mixture, source: str, available: int, category: Category) -> _Offer:
-    rule = mixture.rule(source)
-    if rule.take is not None and rule.take > available:
+def _distinct(mixture: Mixture, source: str, available: int, category: Category, files: Mapping[str, Mapping[str, int]]) -> int:
+    take = mixture.rule(source).take
+    if take is not None and take > available:
         raise PlanError(
-            f"mixture '{mixture.name}': source '{source}' should give {rule.take:,} samples but holds {available:,} after "
-            f"cleaning and de-duplication; lower `take` to at most {available:,}"
+            f"mixture '{mixture.name}': source '{source}' should give {take:,} samples but holds {available:,} after "
+            f"cleaning, de-duplication and `where`; lower `take` to at most {available:,}",
+            ("sources", source, "take"),
         )
-    limit = rule.take if rule.take is not None else mixture.cap
-    distinct = available if limit is None else min(available, limit)
-    return _Offer(
-        source, category, available, distinct, distinct * rule.repeat, distinct * max(rule.repeat, mixture.max_repeat)
-    )
+    if take is not None:
+        return take
+    cap = mixture.cap_of(source, category)
+    if cap is None:
+        return available
+    if mixture.cap_unit == "annotation_file" and source in files:
+        return sum(min(number, cap) for number in files[source].values())
+    return min(available, cap)
+
+
+def _under_total(total: int, distinct: Mapping[str, int]) -> dict[str, int]:
+    """`total` shared among the sources of a category in proportion to what they hold, where they hold more."""
+    if sum(distinct.values()) <= total:
+        return dict(distinct)
+    return dict(zip(distinct, largest_remainder(total, list(distinct.values())), strict=True))
+
+
+def _offer(mixture: Mixture, source: str, available: int, category: Category, distinct: int) -> _Offer:
+    rule = mixture.rule(source)
+    base = distinct * rule.repeat
+    weight = (base**mixture.alpha if base else 0.0) * rule.weight * mixture.category_rule(category).weight
+    limit = distinct * max(rule.repeat, mixture.max_repeat)
+    return _Offer(source, category, available, mixture.cap_of(source, category), distinct, base, limit, weight)
 
 
 def _by_size(mixture: Mixture, offers: Sequence[_Offer]) -> dict[str, int]:
+    if mixture.size is None and mixture.is_weighted:
+        return _divide(_largest_weighted(offers), offers)
     if mixture.size is None:
         return {offer.source: offer.base for offer in offers}
     most = sum(offer.limit for offer in offers)
@@ -104,9 +145,16 @@ def _by_size(mixture: Mixture, offers: Sequence[_Offer]) -> dict[str, int]:
         raise PlanError(
             f"mixture '{mixture.name}': size {mixture.size:,} is more than its sources give ({most:,} with cap "
             f"{_shown(mixture.cap)} and max_repeat {mixture.max_repeat}); lower `size` to at most {most:,}, or raise "
-            f"`max_repeat` to {_repeat_needed(mixture.size, offers)}"
+            f"`max_repeat` to {_repeat_needed(mixture.size, offers)}",
+            ("size",),
         )
     return _divide(mixture.size, offers)
+
+
+def _largest_weighted(offers: Sequence[_Offer]) -> int:
+    """The most samples at which no source must give more than it offers to have its share."""
+    whole = math.fsum(offer.weight for offer in offers)
+    return min((int(offer.base * whole / offer.weight * (1 + 1e-12)) for offer in offers if offer.weight), default=0)
 
 
 def _by_ratio(mixture: Mixture, offers: Sequence[_Offer], shares: Mapping[Category, float]) -> dict[str, int]:
@@ -116,7 +164,8 @@ def _by_ratio(mixture: Mixture, offers: Sequence[_Offer], shares: Mapping[Catego
     if empty := [name for name in names if not any(offer.limit for offer in members[name])]:
         raise PlanError(
             f"mixture '{mixture.name}': category '{empty[0]}' has a share, but its {len(members[empty[0]])} sources hold no "
-            f"samples; ingest some or take '{empty[0]}' out of `ratios`"
+            f"samples; ingest some or take '{empty[0]}' out of `ratios`",
+            ("ratios", empty[0].value),
         )
     quotas = dict(zip(names, largest_remainder(size, [shares[name] for name in names]), strict=True))
     for category in names:
@@ -155,7 +204,8 @@ def _too_small(
     held = f"{len(offers)} sources hold {most:,} of {available:,} samples after the cap of {_shown(mixture.cap)}"
     return PlanError(
         f"mixture '{mixture.name}': category '{category}' needs {quota:,} samples but its {held} "
-        f"and max_repeat {mixture.max_repeat}; {', or '.join(ways)}"
+        f"and max_repeat {mixture.max_repeat}; {', or '.join(ways)}",
+        ("ratios", category.value),
     )
 
 
@@ -165,11 +215,11 @@ def _repeat_needed(wanted: int, offers: Sequence[_Offer]) -> str:
 
 
 def _divide(quota: int, offers: Sequence[_Offer]) -> dict[str, int]:
-    """`quota` over sources in proportion to what they offer, none beyond its limit; their limits suffice in all."""
+    """`quota` over sources in proportion to their weights, none beyond its limit; their limits suffice in all."""
     samples: dict[str, int] = {offer.source: 0 for offer in offers}
     open_offers = list(offers)
     while True:
-        parts = largest_remainder(quota, [offer.base for offer in open_offers])
+        parts = largest_remainder(quota, [offer.weight for offer in open_offers])
         over = {offer.source for offer, part in zip(open_offers, parts, strict=True) if part > offer.limit}
         if not over:
             return samples | {offer.source: part for offer, part in zip(open_offers, parts, strict=True)}
@@ -195,6 +245,24 @@ def largest_remainder(total: int, weights: Sequence[float]) -> list[int]:
     return parts
 
 
+def _held_back(mixture: Mixture, offers: Sequence[_Offer], samples: Mapping[str, int]) -> list[str]:
+    """Sources whose weight asks for more than they may give, so that others of their category give more."""
+    if not mixture.is_weighted:
+        return []
+    found: list[str] = []
+    groups = {offer.category: 0.0 for offer in offers} if mixture.ratios is not None else {}
+    for offer in offers:
+        peers = [other for other in offers if not groups or other.category is offer.category]
+        whole = math.fsum(other.weight for other in peers)
+        wanted = round(sum(samples[other.source] for other in peers) * offer.weight / whole) if whole else 0
+        if samples[offer.source] == offer.limit and wanted > offer.limit:
+            found.append(
+                f"source '{offer.source}' would give {wanted:,} samples by its weight, but gives {offer.limit:,} at most; "
+                "the others give the rest"
+            )
+    return found
+
+
 def _warnings(mixture: Mixture, quotas: Mapping[str, Quota]) -> list[str]:
     found: list[str] = []
     for name, quota in quotas.items():
@@ -202,7 +270,7 @@ def _warnings(mixture: Mixture, quotas: Mapping[str, Quota]) -> list[str]:
             found.append(f"source '{name}' has no samples to give")
         elif quota.samples == 0:
             found.append(f"source '{name}' gives nothing: its category '{quota.category}' has no share")
-        elif quota.repeat > mixture.rule(name).repeat:
+        elif quota.repeat > max(mixture.rule(name).repeat, mixture.warn_repeat):
             found.append(f"source '{name}' is repeated: {quota.picked:,} samples appear up to {quota.repeat} times")
     by_category: dict[Category, list[str]] = {}
     for name, quota in quotas.items():

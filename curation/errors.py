@@ -6,6 +6,8 @@
     │   ├── MixtureError
     │   └── StoreError           the root cannot be used (no permission, disk full, not a folder)
     ├── PlanError                a mixture that asks for what is not there: exit status 1
+    ├── GuardError               a source that cleaning or de-duplication all but emptied: exit status 1
+    ├── LicenceError             a source without a known licence, where one is required: exit status 1
     ├── SourceError              upstream data that cannot be read as a whole: exit status 1
     └── ShardError               a release that does not hold what its manifest says: exit status 1
 
@@ -40,7 +42,19 @@ class StoreError(ConfigurationError):
 
 
 class PlanError(CurationError):
-    """A well-formed mixture asks for more than the pool holds."""
+    """A well-formed mixture asks for more than the pool holds; `key` is the place in its file that asks."""
+
+    def __init__(self, message: str, key: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class GuardError(CurationError):
+    """Cleaning and de-duplication dropped more of a source than the mixture's guard lets pass."""
+
+
+class LicenceError(CurationError):
+    """A source without a known licence, where one is required."""
 
 
 class SourceError(CurationError):
@@ -73,6 +87,6 @@ class DropReason(StrEnum):
 
     NO_WORDS = "no_words"
     EXACT_DUPLICATE = "exact_duplicate"
-    EXCLUDED = "excluded"
+    FILTERED = "filtered"
     OVER_CAP = "over_cap"
     OVER_QUOTA = "over_quota"

@@ -6,8 +6,12 @@ and without one counts as the same.
 
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 from curation.catalog import Prompt
+from curation.shard_format import IMAGE_MARKER
+
+_OPENING_MARKERS = re.compile(rf"(?:\s*{re.escape(IMAGE_MARKER)}[ \t]*\n?)+")
 
 PAPER_PROMPTS = (
     "Answer the question using a single word or phrase.",
@@ -36,8 +40,15 @@ def _fits(pattern: str | None, text: str) -> bool:
     return pattern is None or re.search(pattern, text) is not None
 
 
-def with_prompt(question: str, prompt: str) -> str:
-    """`question` with `prompt` on a line of its own behind it, unless it is there already."""
+def with_prompt(question: str, prompt: str, placement: Literal["after", "before"] = "after") -> str:
+    """`question` with `prompt` on a line of its own behind it or before its words, unless it is there already.
+
+    Image markers that open the question stay in front.
+    """
     if prompt.casefold() in question.casefold():
         return question
-    return f"{question.rstrip()}\n{prompt}"
+    if placement == "after":
+        return f"{question.rstrip()}\n{prompt}"
+    opening = _OPENING_MARKERS.match(question)
+    start = opening.end() if opening else 0
+    return f"{question[:start]}{prompt}\n{question[start:].lstrip()}"

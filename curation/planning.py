@@ -1,121 +1,135 @@
-"""Planning a mixture from counts alone: what was ingested, or what the publishers state. No picture is touched."""
+"""Planning a mixture from counts alone, and saying what the plan would come to. No sample and no picture is touched."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
-from curation.balance import Plan, plan
-from curation.catalog import UNKNOWN_LICENSE, Catalog
-from curation.errors import PlanError
-from curation.mixture import Mixture
-from curation.steps.deduplicate import pool_fingerprint
-from curation.store import Store, is_published, latest, read_manifest
+from curation.balance import Plan, Quota, plan
+from curation.catalog import UNKNOWN_LICENSE, Catalog, Source
+from curation.counts import Counts, Totals
+from curation.errors import LicenceError
+from curation.mixture import Mixture, participants, tags_of
 
-Basis = Literal["ingested", "published"]
+OVERLAP_TAG = "overlaps-"
+"""A catalog row's tag `overlaps-<benchmark>` says that its pictures or questions are known to occur in that benchmark."""
 
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Samples available from each source, and what to know about these figures."""
-
-    available: Mapping[str, int]
-    warnings: list[str]
+_FIGURES = ("num_tokens", "num_images", "num_bytes")
 
 
 def plan_mixture(mixture: Mixture, catalog: Catalog, counts: Counts) -> Plan:
     """The plan, with warnings on counts and licences in front of those on shares. Raises PlanError."""
     categories = {name: source.category for name, source in catalog.sources.items()}
-    planned = plan(mixture, counts.available, categories)
-    unknown = [
-        name for name, quota in planned.quotas.items() if quota.samples and catalog.sources[name].license == UNKNOWN_LICENSE
-    ]
-    licences = [f"licence unknown: {', '.join(unknown)}"] if unknown else []
-    return Plan(planned.mixture, planned.quotas, [*counts.warnings, *licences, *planned.warnings])
+    planned = plan(mixture, counts.available, categories, counts.files)
+    giving = [catalog.sources[name] for name, quota in planned.quotas.items() if quota.samples]
+    known = [*_licences(giving), *_overlaps(giving)]
+    return replace(planned, warnings=[*counts.warnings, *known, *planned.warnings])
 
 
-def published_counts(catalog: Catalog, mixture: Mixture) -> Counts:
-    """The catalog's expected counts. Raises PlanError when no source of the mixture states one."""
-    names = [name for name in catalog.sources if mixture.takes_part(name)]
-    stated = {name: catalog.sources[name].expected.records for name in names}
-    silent = [name for name, number in stated.items() if number is None]
-    if len(silent) == len(names):
-        raise PlanError(f"mixture '{mixture.name}': no source states an expected count; plan on ingested data instead")
-    warnings = [f"no expected count: {', '.join(silent)}"] if silent else []
-    return Counts({name: number or 0 for name, number in stated.items()}, warnings)
+def _licences(sources: list[Source]) -> list[str]:
+    unknown = [source.name for source in sources if source.license == UNKNOWN_LICENSE]
+    return [f"licence unknown: {', '.join(unknown)}"] if unknown else []
 
 
-def ingested_counts(store: Store, catalog: Catalog, mixture: Mixture) -> Counts:
-    """Samples under the root that de-duplication keeps; where it has not run yet, all samples, with a warning."""
-    names = [name for name in catalog.sources if mixture.takes_part(name)]
-    manifests = {name: _newest(store, "sources", name) for name in names}
-    missing = [name for name, manifest in manifests.items() if manifest is None]
-    warnings = [f"not ingested yet: {', '.join(missing)}"] if missing else []
-    pooled = None if missing else _pool_counts(store, names)
-    if pooled is not None:
-        return Counts({name: int(pooled[name]["kept"]) for name in names}, warnings)
-    warnings.append("counts are those before cleaning and de-duplication; `curate build` does both")
-    available = {name: int(manifest["counts"]["samples"]) if manifest else 0 for name, manifest in manifests.items()}
-    return Counts(available, warnings)
+def _overlaps(sources: list[Source]) -> list[str]:
+    found: dict[str, list[str]] = {}
+    for source in sources:
+        for tag in tags_of(source):
+            if tag.startswith(OVERLAP_TAG):
+                found.setdefault(tag.removeprefix(OVERLAP_TAG), []).append(source.name)
+    return [f"known to overlap benchmark '{benchmark}': {', '.join(names)}" for benchmark, names in sorted(found.items())]
 
 
-def _newest(store: Store, kind: str, name: str) -> dict[str, Any] | None:
-    folder = latest(store.root / kind / name)
-    return read_manifest(folder) if folder else None
+def require_licences(mixture: Mixture, catalog: Catalog) -> None:
+    """Raises LicenceError when a source that takes part has no known licence."""
+    unknown = [name for name, source in participants(mixture, catalog.sources).items() if source.license == UNKNOWN_LICENSE]
+    if unknown:
+        raise LicenceError(
+            f"mixture '{mixture.name}': the licence of {len(unknown)} of its sources is unknown ({', '.join(unknown)}); state "
+            f"it in the catalog once it is known, or leave them out with `exclude: {{licenses: [{UNKNOWN_LICENSE}]}}`"
+        )
 
 
-def _pool_counts(store: Store, names: list[str]) -> dict[str, Any] | None:
-    signatures = {name: latest(store.root / "signatures" / name) for name in names}
-    fingerprints = {name: folder.name for name, folder in signatures.items() if folder is not None}
-    folder = store.pool(pool_fingerprint(fingerprints))
-    if len(fingerprints) < len(names) or not is_published(folder):
-        return None
-    counts: dict[str, Any] = read_manifest(folder)["counts"]
-    return counts
-
-
-def plan_difference(before: Plan, after: Plan) -> dict[str, Any]:
-    """Samples before, after, entering and leaving, by source and by category.
-
-    Picks are nested under one seed, so what enters a source is what its quota grows by; repeats count as samples.
-    """
-    names = sorted({*before.quotas, *after.quotas})
-    sources = {name: _change(*(p.quotas[name].samples if name in p.quotas else 0 for p in (before, after))) for name in names}
-    categories: dict[str, dict[str, int]] = {}
-    for name, change in sources.items():
-        quota = before.quotas.get(name) or after.quotas[name]
-        entry = categories.setdefault(quota.category.value, dict.fromkeys(change, 0))
-        for key, number in change.items():
-            entry[key] += number
-    totals = {"before": before.total, "after": after.total}
-    return {"total": totals, "categories": dict(sorted(categories.items())), "sources": sources}
-
-
-def _change(before: int, after: int) -> dict[str, int]:
-    return {"before": before, "after": after, "entering": max(0, after - before), "leaving": max(0, before - after)}
-
-
-def plan_document(planned: Plan) -> dict[str, Any]:
-    """The plan as `curate plan --json` prints it."""
+def plan_document(planned: Plan, catalog: Catalog, mixture: Mixture, counts: Counts) -> dict[str, Any]:
+    """The plan as `curate plan --json` prints it. Figures that nothing was measured for are null."""
+    sources = {name: _source_entry(quota, catalog, counts.totals.get(name)) for name, quota in planned.quotas.items()}
     categories: dict[str, dict[str, Any]] = {}
-    for quota in planned.quotas.values():
-        entry = categories.setdefault(quota.category.value, {"available": 0, "samples": 0, "share": 0.0})
-        entry["available"] += quota.available
-        entry["samples"] += quota.samples
+    for entry in sources.values():
+        into = categories.setdefault(
+            entry["category"], {"available": 0, "samples": 0, "share": 0.0} | dict.fromkeys(_FIGURES, 0)
+        )
+        into["available"] += entry["available"]
+        into["samples"] += entry["samples"]
+        for name in _FIGURES:
+            into[name] = _sum(into[name], entry[name])
     for entry in categories.values():
         entry["share"] = round(entry["samples"] / planned.total, 6) if planned.total else 0.0
-    sources = {
-        name: {
-            "category": quota.category.value,
-            "available": quota.available,
-            "samples": quota.samples,
-            "repeat": quota.repeat,
-        }
-        for name, quota in planned.quotas.items()
-    }
+    totals: dict[str, int | None] = dict.fromkeys(_FIGURES, 0)
+    for entry in categories.values():
+        totals = {name: _sum(totals[name], entry[name]) for name in _FIGURES}
     return {
         "mixture": planned.mixture,
         "total": planned.total,
+        **totals,
         "categories": dict(sorted(categories.items())),
         "sources": sources,
         "warnings": list(planned.warnings),
+        "resolved": resolved(mixture),
+    }
+
+
+def _source_entry(quota: Quota, catalog: Catalog, totals: Totals | None) -> dict[str, Any]:
+    return {
+        "category": quota.category.value,
+        "available": quota.available,
+        "samples": quota.samples,
+        "repeat": quota.repeat,
+        "epochs": round(quota.epochs, 4),
+        "license": catalog.sources[quota.source].license,
+        **{name: _projected(quota, totals, name) for name in _FIGURES},
+    }
+
+
+def _projected(quota: Quota, totals: Totals | None, name: str) -> int | None:
+    """What the source's samples in the mixture amount to, at the mean of all that may be picked."""
+    if not quota.samples:
+        return 0
+    if totals is None or not totals.samples:
+        return None
+    whole: int = getattr(totals, name)
+    return round(quota.samples * whole / totals.samples)
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
+
+
+def resolved(mixture: Mixture) -> dict[str, Any]:
+    """The mixture as it reads with everything it extends put in; keys at their defaults are left out."""
+    written: dict[str, Any] = {"name": mixture.name, **mixture.model_dump(mode="json", exclude_defaults=True)}
+    return written
+
+
+def curriculum_document(name: str, stages: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The plans of a mixture with stages as `curate plan --json` prints them: those of all stages, and what they add up to."""
+    categories: dict[str, dict[str, Any]] = {}
+    sources: dict[str, dict[str, Any]] = {}
+    total = sum(document["total"] for document in stages.values())
+    for document in stages.values():
+        for kind, into in (("categories", categories), ("sources", sources)):
+            for key, entry in document[kind].items():
+                known = into.setdefault(key, entry | {"samples": 0})
+                known["samples"] += entry["samples"]
+                known["available"] = max(known["available"], entry["available"])
+                if "repeat" in entry:
+                    known["repeat"] = max(known["repeat"], entry["repeat"])
+    for entry in categories.values():
+        entry["share"] = round(entry["samples"] / total, 6) if total else 0.0
+    warnings = [f"stage '{stage}': {warning}" for stage, document in stages.items() for warning in document["warnings"]]
+    return {
+        "mixture": name,
+        "total": total,
+        "categories": dict(sorted(categories.items())),
+        "sources": dict(sorted(sources.items())),
+        "warnings": warnings,
+        "stages": dict(stages),
     }

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -39,12 +39,13 @@ RENDERED = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """What a sample's JSON says of its source; the first of `prompts` that fits a question is added to it."""
+    """What a sample's JSON says of its source; the first of `prompts` that fits a question is added where `placement` says."""
 
     name: str
     category: str
     license: str
     prompts: tuple[Prompt, ...]
+    placement: Literal["after", "before"] = "after"
 
 
 def rendered_row(sample: Mapping[str, Any], position: int, repeat: int, source: SourceFacts) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def rendered_row(sample: Mapping[str, Any], position: int, repeat: int, source: 
         key=occurrence_key(sample["sample_id"], repeat),
         source=source.name,
         category=source.category,
-        conversations=_prompted(sample["conversations"], source.prompts),
+        conversations=_prompted(sample["conversations"], source),
         images=[
             ShardImage(name=name, width=image["width"], height=image["height"], sha256=image["sha256"])
             for name, image in pictures
@@ -90,12 +91,12 @@ def rendered_rows(table: pa.Table) -> list[dict[str, Any]]:
     return [{**dict(zip(names, row, strict=True)), "pictures": found} for row, found in zip(cells, shown, strict=True)]
 
 
-def _prompted(turns: Sequence[Mapping[str, str]], prompts: Sequence[Prompt]) -> Sequence[Mapping[str, str]]:
-    if not prompts:
+def _prompted(turns: Sequence[Mapping[str, str]], source: SourceFacts) -> Sequence[Mapping[str, str]]:
+    if not source.prompts:
         return turns
     shown: list[Mapping[str, str]] = []
     for asked, answered in zip(turns[::2], turns[1::2], strict=True):
-        prompt = prompt_for(prompts, asked["value"], answered["value"])
-        shown.append(asked if prompt is None else {**asked, "value": with_prompt(asked["value"], prompt)})
-        shown.append(answered)
+        prompt = prompt_for(source.prompts, asked["value"], answered["value"])
+        question = asked["value"] if prompt is None else with_prompt(asked["value"], prompt, source.placement)
+        shown += [{**asked, "value": question}, answered]
     return shown

@@ -81,6 +81,18 @@ class Store:
         """Folder of one source's verdicts on single samples and its duplicate keys."""
         return self.root / "signatures" / name / fingerprint
 
+    def facts(self, name: str, fingerprint: str) -> Path:
+        """Folder of the facts of one source's samples."""
+        return self.root / "facts" / name / fingerprint
+
+    def survivors(self, fingerprint: str) -> Path:
+        """Folder of the rows that a pool keeps."""
+        return self.root / "survivors" / fingerprint
+
+    def curriculum(self, name: str, fingerprint: str) -> Path:
+        """Folder of the ordered list of releases of a mixture with stages."""
+        return self.root / "curricula" / name / fingerprint
+
     def pool(self, fingerprint: str) -> Path:
         """Folder of the verdicts over several sources."""
         return self.root / "pools" / fingerprint
@@ -251,6 +263,12 @@ def start_writing_back(descriptor: int, start: int, num_bytes: int) -> None:
     """
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(descriptor, start, num_bytes, os.POSIX_FADV_DONTNEED)
+
+
+def write_columns(path: Path, table: pa.Table) -> None:
+    """Write a Parquet file of keys and numbers to `path`, whole or not at all: uncompressed, since keys do not compress."""
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="none", use_dictionary=["annotation_file"], write_statistics=False)
 
 
 @contextmanager

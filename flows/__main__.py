@@ -11,10 +11,10 @@ from rich.console import Console
 
 from curation.errors import CurationError
 from flows.environment import prepare_environment
-from flows.job import DEFAULT_CATALOG, DEFAULT_ROOT, open_pool, shipped_file
+from flows.job import DEFAULT_CATALOG, DEFAULT_ROOT, mixture_file, open_pool, shipped_file
 
 if TYPE_CHECKING:
-    from curation.balance import Plan
+    from curation.catalog import Catalog
 
 app = typer.Typer(
     name="curate",
@@ -38,6 +38,9 @@ RootOption = Annotated[
 CatalogOption = Annotated[str, typer.Option("--catalog", envvar="CURATION_CATALOG", help="The catalog of sources.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 MixtureArgument = Annotated[str, typer.Argument(metavar="MIXTURE.yaml", help="A mixture, such as mixtures/demo.yaml.")]
+
+
+CountsOption = Annotated[Literal["ingested", "published"], typer.Option(help="What the plan is made on.")]
 
 
 class _Globals:
@@ -100,62 +103,107 @@ def ingest(names: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE...
 @app.command()
 def plan(
     mixture: MixtureArgument,
-    counts: Annotated[Literal["ingested", "published"], typer.Option(help="What the plan is made on.")] = "ingested",
+    counts: CountsOption = "ingested",
     json: JsonOption = False,
+    html: Annotated[str | None, typer.Option("--html", metavar="FILE", help="Also draw the plan as a page.")] = None,
 ) -> None:
     """Dry run: what each source and category would give. Touches no picture."""
-    from curation.planning import plan_document
-    from flows.views import as_json, plan_table
+    from curation.mixture_file import load_curriculum
+    from curation.planning import curriculum_document
+    from flows.comparing import documented, planned
+    from flows.views import as_json
 
-    document = plan_document(_plan(mixture, counts))
+    known = _catalog()
+    path, stage = mixture_file(mixture)
+    curriculum = load_curriculum(path, known)
+    wanted = [curriculum.stage(stage)] if stage else curriculum.stages
+    documents = {written.stage or "": documented(planned(written, known, counts, _Globals.root), known) for written in wanted}
+    document = curriculum_document(curriculum.name, documents) if len(documents) > 1 else next(iter(documents.values()))
+    if html is not None:
+        from curation.plan_page import write_plan_page
+
+        write_plan_page(Path(html), list(documents.values()))
+        print(html, file=sys.stderr)  # noqa: T201
     if json:
         print(as_json(document))  # noqa: T201
         return
-    console = Console()
-    for view in plan_table(document):
-        console.print(view)
-    for warning in document["warnings"]:
-        console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
+    from flows.plan_views import show_plan
+
+    for part in documents.values():
+        show_plan(Console(), part)
 
 
 @app.command()
 def diff(
     before: Annotated[str, typer.Argument(metavar="A.yaml")],
     after: Annotated[str, typer.Argument(metavar="B.yaml")],
-    counts: Annotated[Literal["ingested", "published"], typer.Option(help="What the plans are made on.")] = "ingested",
+    counts: CountsOption = "ingested",
     json: JsonOption = False,
 ) -> None:
     """What changes between two mixtures: samples entering and leaving, by source and category."""
-    from curation.planning import plan_difference
+    from curation.difference import plan_difference
+    from curation.mixture_file import load_written
+    from flows.comparing import planned
     from flows.views import as_json, table
 
-    document = plan_difference(_plan(before, counts), _plan(after, counts))
+    known = _catalog()
+    files = (mixture_file(name) for name in (before, after))
+    left, right = (planned(load_written(path, known, stage), known, counts, _Globals.root) for path, stage in files)
+    document = plan_difference(left, right, known) | {"warnings": [*left.counts.warnings, *right.counts.warnings]}
+    document["warnings"] = list(dict.fromkeys(document["warnings"]))
+    if not document["exact"]:
+        document["warnings"].append("the mixtures pick differently and no facts are stored: figures are the least that changes")
     if json:
         print(as_json(document))  # noqa: T201
         return
     for kind, title in (("categories", "category"), ("sources", "source")):
         rows = [(name, *entry.values()) for name, entry in document[kind].items()]
+        if kind == "categories":
+            rows.append(("total", *document["total"].values()))
         Console().print(table(f"by {title}", (title, "before", "after", "entering", "leaving"), rows))
+    for warning in document["warnings"]:
+        Console().print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
 
 
 @app.command()
-def build(mixture: MixtureArgument) -> None:
+def build(
+    mixture: MixtureArgument,
+    accept: Annotated[
+        list[str] | None, typer.Option("--accept", metavar="SOURCE", help="Go on although the guard stops at this source.")
+    ] = None,
+    require_license: Annotated[
+        bool, typer.Option("--require-license", help="Refuse sources whose licence is unknown.")
+    ] = False,
+) -> None:
     """Everything a release needs, in order, skipping what is done. The last line on stdout is the release's path."""
-    from curation.catalog import load_catalog
-    from curation.mixture import load_mixture
+    from curation.mixture_file import load_curriculum
+    from curation.planning import require_licences
     from curation.store import Store, address, read_manifest
     from flows.views import conservation_table
 
     Store.open(_Globals.root)
-    load_mixture(shipped_file(mixture), load_catalog(shipped_file(_Globals.catalog)))  # before anything is started
+    known = _catalog()
+    path, stage = mixture_file(mixture)
+    curriculum = load_curriculum(path, known)  # before anything is started
+    for name in accept or ():
+        known.source(name)
+    if require_license:
+        for written in [curriculum.stage(stage)] if stage else curriculum.stages:
+            require_licences(written.mixture, known)
     from flows.pipeline import build as flow
 
-    release = flow(mixture, _Globals.root, _Globals.catalog, _Globals.is_quiet)
-    manifest = read_manifest(release)
+    release = flow(mixture, _Globals.root, _Globals.catalog, _Globals.is_quiet, tuple(accept or ()))
     console = Console(stderr=True, quiet=_Globals.is_quiet)
-    console.print(conservation_table(manifest["conservation"], manifest["sources"]))
-    size = manifest["num_bytes"] / 1e6
-    console.print(f"{manifest['num_samples']:,} samples in {len(manifest['shards'])} shards, {size:,.1f} MB", highlight=False)
+    from curation.steps.curriculum import releases_of
+
+    for folder in releases_of(release):
+        manifest = read_manifest(folder)
+        console.print(conservation_table(manifest["conservation"], manifest["sources"]))
+        size = manifest["num_bytes"] / 1e6
+        facts = f"{manifest['num_samples']:,} samples in {len(manifest['shards'])} shards, {size:,.1f} MB"
+        console.print(facts, highlight=False)
+        for warning in manifest["warnings"]:
+            console.print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
     print(address(release))  # noqa: T201
 
 
@@ -255,25 +303,19 @@ def explore(
 @app.command()
 def serve(mixture: MixtureArgument = "mixtures/cambrian-10m.yaml") -> None:
     """Serve the scheduled flows: nightly ingestion, and a weekly release of MIXTURE. Runs until stopped."""
-    from curation.catalog import load_catalog
-    from curation.mixture import load_mixture
+    from curation.mixture_file import load_curriculum
 
-    load_mixture(shipped_file(mixture), load_catalog(shipped_file(_Globals.catalog)))
+    path, stage = mixture_file(mixture)
+    load_curriculum(path, _catalog()).stage(stage)
     from flows.schedules import serve_schedules
 
     serve_schedules(mixture, _Globals.root, _Globals.catalog)
 
 
-def _plan(mixture: str, counts: Literal["ingested", "published"]) -> "Plan":
+def _catalog() -> "Catalog":
     from curation.catalog import load_catalog
-    from curation.mixture import load_mixture
-    from curation.planning import ingested_counts, plan_mixture, published_counts
-    from curation.store import Store
 
-    known = load_catalog(shipped_file(_Globals.catalog))
-    spec = load_mixture(shipped_file(mixture), known)
-    basis = published_counts(known, spec) if counts == "published" else ingested_counts(Store.at(_Globals.root), known, spec)
-    return plan_mixture(spec, known, basis)
+    return load_catalog(shipped_file(_Globals.catalog))
 
 
 def main() -> None:

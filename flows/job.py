@@ -62,3 +62,12 @@ def shipped_file(name: str) -> Path:
         if (folder / "catalog.yaml").exists() and (folder / name).exists():
             return folder / name
     return path
+
+
+def mixture_file(text: str) -> tuple[Path, str | None]:
+    """A mixture's file, and its stage where `text` reads `FILE#STAGE`."""
+    path = shipped_file(text)
+    if path.exists() or "#" not in text:
+        return path, None
+    name, _, stage = text.rpartition("#")
+    return shipped_file(name), stage

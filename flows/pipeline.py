@@ -13,14 +13,17 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from curation.catalog import Source
-from curation.mixture import Mixture, load_mixture
+from curation.mixture_file import WrittenMixture, load_curriculum
 from curation.steps.clean import Clean
+from curation.steps.curriculum import PublishStages
 from curation.steps.deduplicate import Deduplicate
 from curation.steps.ingest import Ingest
+from curation.steps.measure import Measure
 from curation.steps.shard import Shard
 from curation.steps.step import Artefact
+from curation.steps.survivors import Survivors
 from flows.artifacts import show_ingested
-from flows.job import DEFAULT_CATALOG, DEFAULT_ROOT, Job, open_job, shipped_file
+from flows.job import DEFAULT_CATALOG, DEFAULT_ROOT, Job, mixture_file, open_job
 
 SOURCES_AT_ONCE = 4
 """Sources under way together: small ones leave cores idle between their passes."""
@@ -38,6 +41,12 @@ def ingest_source(source: Source, job: Job) -> Artefact:
     return Ingest(job.catalog, source).run(job.store, job.pool)
 
 
+@task(task_run_name="measure {source.name}", cache_policy=NO_CACHE, persist_result=False)
+def measure_source(source: Source, ingested: Artefact, job: Job) -> Artefact:
+    """Facts of one source's samples, which plans read."""
+    return Measure(source.name).run(ingested, job.store, job.pool)
+
+
 @task(task_run_name="clean {source.name}", cache_policy=NO_CACHE, persist_result=False)
 def clean_source(source: Source, ingested: Artefact, job: Job) -> Artefact:
     """Signatures of one source."""
@@ -50,10 +59,19 @@ def deduplicate(cleaned: Mapping[str, Artefact], job: Job) -> Artefact:
     return Deduplicate().run(cleaned, job.store)
 
 
-@task(task_run_name="shard {mixture.name}", cache_policy=NO_CACHE, persist_result=False)
-def write_release(mixture: Mixture, ingested: Mapping[str, Artefact], pool: Artefact, job: Job) -> Artefact:
+@task(name="note survivors", cache_policy=NO_CACHE, persist_result=False)
+def note_survivors(ingested: Mapping[str, Artefact], measured: Mapping[str, Artefact], pool: Artefact, job: Job) -> Artefact:
+    """The rows of every source that the pool keeps."""
+    return Survivors().run(ingested, measured, pool, job.store)
+
+
+@task(task_run_name="shard {written.mixture.name}", cache_policy=NO_CACHE, persist_result=False)
+def write_release(
+    written: WrittenMixture, ingested: Mapping[str, Artefact], pool: Artefact, accepted: Sequence[str], job: Job
+) -> Artefact:
     """The published release."""
-    return Shard(job.catalog, mixture).run(ingested, pool, job.store, job.pool)
+    with written.pointing():
+        return Shard(job.catalog, written.mixture).run(ingested, pool, job.store, job.pool, accepted)
 
 
 @flow(name="ingest", task_runner=_threads(), validate_parameters=False)
@@ -71,26 +89,45 @@ def ingest(
     with open_job(root, catalog, is_quiet=quiet) as job:
         rows = [job.catalog.source(name) for name in sources or job.catalog.sources]
         artefacts = _results({row.name: ingest_source.submit(row, job) for row in rows})
+        _results({row.name: measure_source.submit(row, artefacts[row.name], job) for row in rows})
     show_ingested({name: artefact.manifest for name, artefact in artefacts.items()})
     return artefacts
 
 
 @flow(name="build", task_runner=_threads(), validate_parameters=False)
-def build(mixture: str, root: str = DEFAULT_ROOT, catalog: str = DEFAULT_CATALOG, quiet: bool = False) -> Path:
-    """Build the release of a mixture YAML, doing only what is not there yet; returns its folder.
+def build(
+    mixture: str,
+    root: str = DEFAULT_ROOT,
+    catalog: str = DEFAULT_CATALOG,
+    quiet: bool = False,
+    accepted: Sequence[str] = (),
+) -> Path:
+    """Build the release of a mixture YAML, or those of its stages, doing only what is not there yet; returns its folder.
 
     Args:
-        mixture: Path of the mixture YAML.
+        mixture: Path of the mixture YAML, or `FILE#STAGE`.
         root: Folder or URL of everything curation makes.
         catalog: Path of the catalog of sources.
         quiet: Show no progress.
+        accepted: Sources that the mixture's guard lets pass whatever they lost.
     """
     with open_job(root, catalog, is_quiet=quiet) as job:
-        spec = load_mixture(shipped_file(mixture), job.catalog)
-        rows = [row for row in job.catalog.sources.values() if spec.takes_part(row.name)]
-        ingested = _results({row.name: ingest_source.submit(row, job) for row in rows})
-        cleaned = _results({row.name: clean_source.submit(row, ingested[row.name], job) for row in rows})
-        return write_release(spec, ingested, deduplicate(cleaned, job), job).folder
+        path, stage = mixture_file(mixture)
+        curriculum = load_curriculum(path, job.catalog)
+        if stage is not None or not curriculum.is_staged:
+            return _build_one(curriculum.stage(stage), accepted, job).folder
+        stages = {str(written.stage): _build_one(written, accepted, job) for written in curriculum.stages}
+        return PublishStages(curriculum.name).run(stages, job.store).folder
+
+
+def _build_one(written: WrittenMixture, accepted: Sequence[str], job: Job) -> Artefact:
+    rows = [row for row in job.catalog.sources.values() if written.mixture.takes_part(row)]
+    ingested = _results({row.name: ingest_source.submit(row, job) for row in rows})
+    measured = _results({row.name: measure_source.submit(row, ingested[row.name], job) for row in rows})
+    cleaned = _results({row.name: clean_source.submit(row, ingested[row.name], job) for row in rows})
+    pool = deduplicate(cleaned, job)
+    note_survivors(ingested, measured, pool, job)
+    return write_release(written, ingested, pool, accepted, job)
 
 
 def _results(futures: Mapping[str, PrefectFuture[Artefact]]) -> dict[str, Artefact]:

@@ -8,13 +8,14 @@ from prefect.logging import get_run_logger
 
 from curation.catalog import load_catalog
 from curation.errors import ShardError
-from curation.mixture import load_mixture
+from curation.mixture_file import load_curriculum
 from curation.release_difference import release_difference
 from curation.runtime.pool import InProcessPool
+from curation.steps.curriculum import releases_of
 from curation.store import Store, address, latest, read_manifest
 from curation.verification import verify
 from flows.artifacts import announce, show_release
-from flows.job import DEFAULT_CATALOG, DEFAULT_ROOT, shipped_file
+from flows.job import DEFAULT_CATALOG, DEFAULT_ROOT, mixture_file, shipped_file
 from flows.pipeline import build
 
 
@@ -36,17 +37,26 @@ def release(mixture: str, root: str = DEFAULT_ROOT, catalog: str = DEFAULT_CATAL
         catalog: Path of the catalog of sources.
         quiet: Show no progress.
     """
-    name = load_mixture(shipped_file(mixture), load_catalog(shipped_file(catalog))).name
-    parent = Store.open(root).root / "releases" / name
-    before = latest(parent)
-    folder = build(mixture, root, catalog, quiet)
+    path, stage = mixture_file(mixture)
+    curriculum = load_curriculum(path, load_catalog(shipped_file(catalog)))
+    written = [curriculum.stage(stage)] if stage else curriculum.stages
+    parents = [Store.open(root).root / "releases" / one.mixture.name for one in written]
+    before = [latest(parent) for parent in parents]
+    made = build(mixture, root, catalog, quiet)
+    for earlier, folder in zip(before, releases_of(made), strict=True):
+        _tell(earlier, folder)
+    return made
+
+
+def _tell(before: Path | None, folder: Path) -> None:
+    """Check and show a release that is new; say so of one that is not."""
     logger = get_run_logger()
+    name = folder.parent.name
     if folder == before:
         logger.info("nothing new: %s stays the release of %s", address(folder), name)
-        return folder
+        return
     check_release(folder)
     manifest = read_manifest(folder)
     show_release(folder, manifest, release_difference(before, folder))
     announce(folder, manifest)
     logger.info("published %s: %s samples", address(folder), f"{manifest['num_samples']:,}")
-    return folder

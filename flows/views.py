@@ -26,29 +26,6 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], 
     return view
 
 
-def plan_table(document: Mapping[str, Any]) -> list[Table]:
-    """The plan by category and by source."""
-    by_category = [
-        (name, entry["available"], entry["samples"], f"{entry['share']:.1%}") for name, entry in document["categories"].items()
-    ]
-    by_category.append(("total", sum(row[1] for row in by_category), document["total"], "100.0%"))
-    by_source = [
-        (
-            name,
-            entry["category"],
-            entry["available"],
-            entry["samples"],
-            share(entry["samples"], document["total"]),
-            entry["repeat"],
-        )
-        for name, entry in document["sources"].items()
-    ]
-    return [
-        table(f"mixture {document['mixture']}, by category", ("category", "available", "samples", "share"), by_category),
-        table("by source", ("source", "category", "available", "samples", "share", "repeat"), by_source, text_columns=2),
-    ]
-
-
 def shortened(location: str) -> str:
     """The last folder of a location, which tells sources apart in a table of 80 columns; `--json` has it whole."""
     return PurePosixPath(location).name

@@ -21,12 +21,15 @@ import pyarrow.parquet as pq
 from curation.balance import Plan, plan
 from curation.catalog import Catalog, Category
 from curation.errors import PlanError
+from curation.facts import PLACES, read_source
 from curation.fingerprint import fingerprint
-from curation.mixture import Mixture
+from curation.guard import check_guard
+from curation.mixture import Mixture, participants
+from curation.picking import chosen, held, is_counted_by_hand, kept_rows, left_out
 from curation.rendering import RENDERED, SourceFacts, rendered_row, rendered_rows
 from curation.report import write_report
 from curation.runtime.pool import Pool
-from curation.selection import final_verdicts, left_out, occurrences, pick_order, stream_order
+from curation.selection import NamesOf, final_verdicts, occurrences, stream_order
 from curation.shard_format import INDEX_COLUMNS, INDEX_NAME, SCHEMA_VERSION, SHARD_FOLDER, VERDICTS_NAME, ShardEntry, shard_name
 from curation.shard_writer import Pictures, write_shard
 from curation.steps.step import Artefact, created_now, versions
@@ -43,9 +46,7 @@ from curation.store import (
 )
 from curation.tables import VERDICTS, counts_by
 
-VERSION = 2
-_MEMBER_OVERHEAD_BYTES = 1_024
-_SAMPLE_OVERHEAD_BYTES = 512
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +96,25 @@ class Shard:
         """Where the release lies or will lie."""
         return store.release(self.mixture.name, self.fingerprint(ingested, pool_verdicts))
 
-    def run(self, ingested: Mapping[str, Artefact], pool_verdicts: Artefact, store: Store, pool: Pool) -> Artefact:
-        """The published release, made now unless it is there already. Raises PlanError when the mixture cannot be met."""
+    def run(
+        self,
+        ingested: Mapping[str, Artefact],
+        pool_verdicts: Artefact,
+        store: Store,
+        pool: Pool,
+        accepted: Sequence[str] = (),
+    ) -> Artefact:
+        """The published release, made now unless it is there already.
+
+        Raises PlanError when the mixture cannot be met, GuardError when a source that is not `accepted` all but vanished.
+        """
         folder = self.folder(store, ingested, pool_verdicts)
         if not is_published(folder):
             work = store.work(f"release-{self.mixture.name}", folder.name)
             empty = pl.DataFrame(VERDICTS.empty_table())
             verdicts = pl.concat([empty, *(pl.read_parquet(path) for path in pool_verdicts.files("verdicts"))])
-            planned = self.plan(verdicts)
+            check_guard(self.mixture, verdicts, accepted)
+            planned = self.plan(ingested, verdicts)
             if not planned.total:
                 raise PlanError(f"mixture '{self.mixture.name}': its sources hold no samples; see `curate sources` for why")
             entries = self._write(verdicts, planned, ingested, folder, work, pool)
@@ -113,14 +125,22 @@ class Shard:
         point_to_latest(folder)
         return Artefact(folder, read_manifest(folder))
 
-    def plan(self, verdicts: pl.DataFrame) -> Plan:
-        """The quotas over the samples that the pool keeps."""
-        return plan(self.mixture, kept_counts(self.catalog, self.mixture, verdicts), categories(self.catalog))
+    def plan(self, ingested: Mapping[str, Artefact], verdicts: pl.DataFrame) -> Plan:
+        """The quotas over the samples that the pool keeps and the mixture's conditions let pass."""
+        available = kept_counts(self.catalog, self.mixture, verdicts)
+        files: dict[str, Mapping[str, int]] = {}
+        for name in available:
+            source = self.catalog.sources[name]
+            if name in ingested and is_counted_by_hand(self.mixture, source):
+                facts = read_source(ingested[name].files("samples"))
+                found = held(self.mixture, source, facts, kept_rows(facts, verdicts, name))
+                available[name], files[name] = found.available, found.by_file
+        return plan(self.mixture, available, categories(self.catalog), files)
 
     def _facts(self, name: str) -> SourceFacts:
         source = self.catalog.sources[name]
-        prompts = source.prompts if self.mixture.format_prompts else ()
-        return SourceFacts(name, source.category.value, source.license, prompts)
+        prompts = source.prompts if self.mixture.prompts(name) else ()
+        return SourceFacts(name, source.category.value, source.license, prompts, self.mixture.prompt_placement)
 
     def _write(
         self,
@@ -131,10 +151,10 @@ class Shard:
         work: Path,
         pool: Pool,
     ) -> list[ShardEntry]:
-        taken, final = _taken(verdicts, planned, self.mixture.seed)
-        write_table(folder / VERDICTS_NAME, final.to_arrow().cast(VERDICTS))
+        taken, not_taken = self._choose(verdicts, planned, ingested)
+        write_table(folder / VERDICTS_NAME, final_verdicts(verdicts, not_taken).to_arrow().cast(VERDICTS))
         files = [(path, name) for name in sorted(ingested) for path in ingested[name].files("samples")]
-        stream = _stream(taken, files, self.mixture.seed)
+        stream = stream_order(taken, self.mixture.seed).with_row_index("position")
         edges = _shard_edges(stream, self.mixture.shard_bytes)
         renders = list(_render_tasks(stream, files, work, {name: self._facts(name) for name in ingested}))
         pool.map(render_samples, renders, label=f"render {self.mixture.name}")
@@ -150,6 +170,24 @@ class Shard:
         parts = [pq.read_table(_index_part(work, task.number)) for task in writes]
         write_table(folder / INDEX_NAME, _with_facts(parts, self.catalog))
         return entries
+
+    def _choose(
+        self, verdicts: pl.DataFrame, planned: Plan, ingested: Mapping[str, Artefact]
+    ) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+        """The occurrences of the mixture in no order, each with the file and row of its sample; and what is left out."""
+        taken = [pl.DataFrame(schema=PLACES)]
+        not_taken: list[pl.DataFrame] = []
+        first_file = 0
+        for name in sorted(ingested):
+            source, facts = self.catalog.sources[name], read_source(ingested[name].files("samples"), first_file)
+            first_file += len(ingested[name].files("samples"))
+            kept = kept_rows(facts, verdicts, name)
+            choice = chosen(self.mixture, source, facts, kept, planned.quotas[name], _names_in(facts))
+            rows, repeats = occurrences(choice.times)
+            columns = facts.select(column for column in PLACES if column != "repeat")[rows]
+            taken.append(columns.with_columns(repeat=pl.Series(repeats)).select(PLACES.keys()))
+            not_taken.append(left_out(self.mixture, source, facts, kept, choice))
+        return pl.concat(taken), not_taken
 
     def _manifest(
         self,
@@ -192,46 +230,14 @@ def categories(catalog: Catalog) -> dict[str, Category]:
 
 def kept_counts(catalog: Catalog, mixture: Mixture, verdicts: pl.DataFrame) -> dict[str, int]:
     """Samples that the pool keeps, for every source of the mixture."""
-    counts = dict.fromkeys((name for name in catalog.sources if mixture.takes_part(name)), 0)
+    counts = dict.fromkeys(participants(mixture, catalog.sources), 0)
     kept = verdicts.filter(pl.col("verdict") == "keep").group_by("source").len()
     counts.update({source: num for source, num in kept.iter_rows() if source in counts})
     return counts
 
 
-def _taken(verdicts: pl.DataFrame, planned: Plan, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Occurrences (sample_id, repeat) of the mixture in no order, and the final verdicts over all its samples."""
-    kept = verdicts.filter(pl.col("verdict") == "keep").partition_by("source", as_dict=True)
-    rows = [pl.DataFrame(schema={"sample_id": pl.String, "repeat": pl.Int32})]
-    not_taken: list[pl.DataFrame] = []
-    for name, quota in planned.quotas.items():
-        if (name,) in kept:
-            ordered = pick_order(kept[(name,)]["sample_id"], name, seed)
-            rows.append(occurrences(ordered, quota))
-            not_taken.append(left_out(ordered, quota))
-    return pl.concat(rows), final_verdicts(verdicts, not_taken)
-
-
-def _stream(taken: pl.DataFrame, files: Sequence[tuple[Path, str]], seed: int) -> pl.DataFrame:
-    """Occurrences in stream order with the file and row of their sample and the bytes they will take, about."""
-    empty = pl.LazyFrame(schema={"sample_id": pl.String, "file": pl.Int32, "row": pl.UInt32, "about_bytes": pl.Int64})
-    frames = [_places(path, number) for number, (path, _) in enumerate(files)]
-    places = pl.concat([empty, *frames]).join(taken.lazy(), on="sample_id").collect()
-    return stream_order(places, seed).with_row_index("position")
-
-
-def _places(path: Path, number: int) -> pl.LazyFrame:
-    pictures = pl.col("images").list.eval(pl.element().struct.field("num_bytes")).list.sum().fill_null(0)
-    overhead = _SAMPLE_OVERHEAD_BYTES + _MEMBER_OVERHEAD_BYTES * (1 + pl.col("num_images").cast(pl.Int64))
-    return (
-        pl.scan_parquet(path)
-        .with_row_index("row")
-        .select(
-            "sample_id",
-            file=pl.lit(number, pl.Int32),
-            row=pl.col("row").cast(pl.UInt32),
-            about_bytes=pl.col("num_text_bytes").cast(pl.Int64) + pictures + overhead,
-        )
-    )
+def _names_in(facts: pl.DataFrame) -> NamesOf:
+    return lambda rows: facts["sample_id"].gather(rows).to_list()
 
 
 def _shard_edges(stream: pl.DataFrame, shard_bytes: int) -> list[int]:

@@ -10,13 +10,15 @@ from curation.catalog import Category
 from curation.errors import PlanError
 from curation.mixture import Mixture, SourceRule
 
+WEIGHTS = st.sampled_from([1, 1, 0.25, 3])
 NAMES = [f"source-{letter}" for letter in "abcdef"]
+OCR = dict.fromkeys("ab", Category.OCR)
 CATEGORIES = [Category.OCR, Category.MATH, Category.CODE]
 
 
-def planned(available: dict[str, int], categories: dict[str, Category] | None = None, **spec: Any) -> Plan:
+def planned(available: dict[str, int], kinds: dict[str, Category] | None = None, /, **spec: Any) -> Plan:
     mixture = Mixture.model_validate({"name": "m", **spec})
-    return plan(mixture, available, categories or dict.fromkeys(available, Category.OCR))
+    return plan(mixture, available, kinds or dict.fromkeys(available, Category.OCR))
 
 
 def suggested(problem: PlanError, way: str) -> int | float:
@@ -50,8 +52,14 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
         spec["ratios"] = draw(ratios())
     spec["max_repeat"] = draw(st.integers(1, 3))
     named = draw(st.sets(st.sampled_from(NAMES), max_size=3))
-    rules = st.builds(SourceRule, take=st.none() | st.integers(1, 30), repeat=st.integers(1, 3), exclude=st.booleans())
+    limits = st.sampled_from([{}, {"take": 7}, {"cap": 3}, {"cap": 30}])
+    rules = st.builds(lambda limit, **others: SourceRule(**limit, **others), limits, repeat=st.integers(1, 3), weight=WEIGHTS)
     spec["sources"] = {name: draw(rules).model_dump() for name in sorted(named)}
+    spec["alpha"] = draw(st.sampled_from([1, 1, 0, 0.5, 2]))
+    for category in draw(st.sets(st.sampled_from(CATEGORIES), max_size=2)):
+        weight = 1 if "ratios" in spec else draw(WEIGHTS)
+        rule = {"cap": draw(st.none() | st.integers(1, 40)), "total": draw(st.none() | st.integers(1, 60)), "weight": weight}
+        spec.setdefault("categories", {})[category.value] = rule
     return spec
 
 
@@ -63,16 +71,86 @@ def test_no_plan_exceeds_a_limit_and_its_size_is_met(pool: tuple, spec: dict):
         found = plan(mixture, available, categories)
     except PlanError:
         return
-    assert set(found.quotas) == {name for name in available if mixture.takes_part(name)}
+    assert set(found.quotas) == set(available)
     if mixture.size is not None:
         assert found.total == mixture.size
     for name, quota in found.quotas.items():
         rule = mixture.rule(name)
-        limit = rule.take if rule.take is not None else mixture.cap
-        assert quota.offered == min(available[name], limit if limit is not None else available[name])
+        cap = mixture.cap_of(name, categories[name])
+        limit = rule.take if rule.take is not None else min(available[name], cap or available[name])
+        if mixture.category_rule(categories[name]).total is None:
+            assert quota.offered == limit
+        assert quota.offered <= limit
         assert quota.picked == min(quota.offered, quota.samples)
         assert quota.samples <= quota.offered * max(rule.repeat, mixture.max_repeat)
         assert quota.repeat <= max(rule.repeat, mixture.max_repeat)
+
+
+@given(pool=pools(), spec=specs())
+def test_no_category_exceeds_its_total(pool: tuple, spec: dict):
+    available, categories = pool
+    mixture = Mixture.model_validate({"name": "m", **spec})
+    try:
+        found = plan(mixture, available, categories)
+    except PlanError:
+        return
+    for name, rule in mixture.categories.items():
+        members = [quota for quota in found.quotas.values() if quota.category == name]
+        if rule.total is not None and not any(mixture.rule(quota.source).take for quota in members):
+            held = sum(min(quota.available, quota.cap or quota.available) for quota in members)
+            assert sum(quota.offered for quota in members) == min(rule.total, held)
+
+
+@given(pool=pools(), size=st.integers(1, 100), alpha=st.sampled_from([0, 0.3, 0.5, 1, 2]), max_repeat=st.integers(1, 99))
+def test_sources_share_by_temperature_until_they_are_full(pool: tuple, size: int, alpha: float, max_repeat: int):
+    """p_i ~ n_i^alpha: among sources that are not full, shares follow the power of what they hold."""
+    available, categories = pool
+    try:
+        found = planned(available, categories, size=size, alpha=alpha, max_repeat=max_repeat)
+    except PlanError:
+        return
+    free = [quota for quota in found.quotas.values() if quota.available and quota.samples < quota.available * max_repeat]
+    whole = sum(quota.available**alpha for quota in free)
+    part = sum(quota.samples for quota in free)
+    for quota in free:
+        assert abs(quota.samples - part * quota.available**alpha / whole) <= 1 + 1e-9
+    full = [quota for quota in found.quotas.values() if quota not in free and quota.available]
+    for quota in full:  # one that is full would have had at least as much by its share
+        assert quota.samples == quota.available * max_repeat
+
+
+def test_temperature_evens_sources_out():
+    given_ = {"a": 10_000, "b": 100}
+    shares = {alpha: planned(given_, size=1_000, alpha=alpha, max_repeat=9).quotas["b"].samples for alpha in (1, 0.5, 0)}
+    assert shares == {1: 10, 0.5: 91, 0: 500}
+
+
+def test_weights_without_a_size_give_the_most_that_keeps_them():
+    categories = {"a": Category.OCR, "b": Category.OCR, "c": Category.MATH}
+    rules = {"sources": {"a": {"weight": 2}}, "categories": {"math": {"weight": 0.5}}}
+    found = planned({"a": 100, "b": 100, "c": 100}, categories, **rules)
+    assert {name: quota.samples for name, quota in found.quotas.items()} == {"a": 100, "b": 50, "c": 25}
+
+
+def test_a_weight_beyond_what_a_source_holds_is_told():
+    found = planned({"a": 10, "b": 90}, size=50, sources={"a": {"weight": 50}})
+    assert (found.quotas["a"].samples, found.quotas["b"].samples) == (10, 40)
+    assert "'a' would give 42 samples by its weight, but gives 10 at most" in found.warnings[0]
+
+
+def test_a_cap_may_count_by_annotation_file():
+    files = {"a": {"one.json": 500, "two.json": 200, "three.json": 20}}
+    by_file = plan(Mixture(name="m", cap=150, cap_unit="annotation_file"), {"a": 720, "b": 400}, OCR, files)
+    assert {name: quota.samples for name, quota in by_file.quotas.items()} == {"a": 320, "b": 150}
+    by_source = plan(Mixture(name="m", cap=150), {"a": 720, "b": 400}, OCR, files)
+    assert {name: quota.samples for name, quota in by_source.quotas.items()} == {"a": 150, "b": 150}
+
+
+def test_rules_replace_the_cap_nearest_first():
+    spec = {"cap": 10, "categories": {"ocr": {"cap": 20}}, "sources": {"b": {"cap": 30}, "c": {"take": 40}}}
+    categories = {"a": Category.OCR, "b": Category.OCR, "c": Category.OCR, "d": Category.MATH}
+    found = planned(dict.fromkeys("abcd", 50), categories, **spec)
+    assert [quota.samples for quota in found.quotas.values()] == [20, 30, 40, 10]
 
 
 @given(pool=pools(), shares=ratios(), size=st.integers(1, 150), max_repeat=st.integers(1, 3))

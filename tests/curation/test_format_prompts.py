@@ -1,3 +1,5 @@
+import pytest
+
 from curation.catalog import Prompt
 from curation.format_prompts import PAPER_PROMPTS, prompt_for, with_prompt
 
@@ -20,3 +22,20 @@ def test_the_first_prompt_that_fits_question_and_answer_is_taken():
 
 def test_prompts_of_the_paper_are_all_different():
     assert len({prompt.casefold() for prompt in PAPER_PROMPTS}) == len(PAPER_PROMPTS) == 9
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("What is it?", "Be brief.\nWhat is it?"),
+        ("<image>\nWhat is it?", "<image>\nBe brief.\nWhat is it?"),
+        ("<image> What is it?", "<image> Be brief.\nWhat is it?"),
+        ("<image>\n<image>\nWhat differs?", "<image>\n<image>\nBe brief.\nWhat differs?"),
+        ("What is it?\n<image>", "Be brief.\nWhat is it?\n<image>"),
+        ("<image>\nbe BRIEF. What is it?", "<image>\nbe BRIEF. What is it?"),
+    ],
+)
+def test_a_prompt_before_a_question_stands_behind_opening_markers(question: str, expected: str):
+    once = with_prompt(question, "Be brief.", "before")
+    assert once == expected
+    assert with_prompt(once, "Be brief.", "before") == with_prompt(once, "Be brief.") == expected

@@ -20,8 +20,10 @@ from curation.sources.records import Batch
 from curation.steps.clean import Clean
 from curation.steps.deduplicate import Deduplicate
 from curation.steps.ingest import Ingest
+from curation.steps.measure import Measure
 from curation.steps.shard import Shard
 from curation.steps.step import Artefact
+from curation.steps.survivors import Survivors
 from curation.store import Store
 
 
@@ -244,14 +246,22 @@ def ingest(catalog: Catalog, name: str, store: Store, pool: InProcessPool | None
     return Ingest(catalog, catalog.source(name)).run(store, pool or InProcessPool())
 
 
-def build(catalog: Catalog, store: Store, mixture: Mixture | None = None, pool: InProcessPool | None = None) -> Built:
+def build(
+    catalog: Catalog,
+    store: Store,
+    mixture: Mixture | None = None,
+    pool: InProcessPool | None = None,
+    accepted: Sequence[str] = (),
+) -> Built:
     """All steps for a mixture, by default one that holds nothing but a name."""
     mixture, pool = mixture or Mixture(name="all"), pool or InProcessPool()
-    rows = [row for row in catalog.sources.values() if mixture.takes_part(row.name)]
+    rows = [row for row in catalog.sources.values() if mixture.takes_part(row)]
     ingested = {row.name: Ingest(catalog, row).run(store, pool) for row in rows}
     cleaned = {row.name: Clean(row.name, row.prompt_texts).run(ingested[row.name], store, pool) for row in rows}
     pooled = Deduplicate().run(cleaned, store)
-    return Built(ingested, pooled, Shard(catalog, mixture).run(ingested, pooled, store, pool))
+    measured = {name: Measure(name).run(artefact, store, pool) for name, artefact in ingested.items()}
+    Survivors().run(ingested, measured, pooled, store)
+    return Built(ingested, pooled, Shard(catalog, mixture).run(ingested, pooled, store, pool, accepted))
 
 
 def content(folder: Path) -> dict[str, Any]:

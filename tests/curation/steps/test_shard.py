@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from curation.catalog import Catalog
-from curation.errors import PlanError
+from curation.errors import GuardError, PlanError
+from curation.guard import losses
 from curation.mixture import Mixture
 from curation.runtime.pool import InProcessPool
 from curation.shard_format import INDEX_COLUMNS, decode_sample, occurrence_key
@@ -178,6 +179,59 @@ def test_format_prompts_are_added_unless_refused(world: Catalog, store: Store):
         folder = build(world, store, Mixture(name=name, format_prompts=wanted, include=["shapes"])).folder
         questions = [sample["conversations"][0]["value"] for sample, _ in samples_of(folder).values()]
         assert all(question.endswith(f"\n{prompt}") is wanted for question in questions)
+
+
+def test_a_prompt_may_stand_before_the_question(world: Catalog, store: Store):
+    prompt = world.source("shapes").prompt
+    mixture = Mixture(name="m", prompt_placement="before", include=["shapes"])
+    for sample, _ in samples_of(build(world, store, mixture).folder).values():
+        assert sample["conversations"][0]["value"].startswith(f"<image>\n{prompt}\nWhat is shape")
+
+
+def test_a_source_may_go_without_its_prompts(world: Catalog, store: Store):
+    mixture = Mixture(name="m", include=["shapes"], sources={"shapes": {"format_prompts": False}})
+    samples = samples_of(build(world, store, mixture).folder).values()
+    assert not any(world.source("shapes").prompt in sample["conversations"][0]["value"] for sample, _ in samples)
+
+
+def test_samples_that_fail_a_condition_have_a_verdict(world: Catalog, store: Store):
+    where = {"num_tokens": {"max": 6}, "width": {"min": 3}}
+    mixture = Mixture(name="m", where=where, sources={"chats": {"where": {"annotation_file": "a.jsonl"}}})
+    built = build(world, store, mixture)
+    verdicts = pl.read_parquet(built.folder / "verdicts.parquet")
+    facts = pl.concat([rows(artefact, "samples") for artefact in built.ingested.values()])
+    filtered = verdicts.filter(pl.col("reason") == "filtered").join(facts, on="sample_id")
+    assert set(filtered["stage"]) == {"mix"}
+    short = pl.col("num_tokens") <= 6
+    unmet = filtered.filter(~short)
+    assert len(unmet)
+    assert unmet["detail"].to_list() == [f"num_tokens is not at most 6: {found}" for found in unmet["num_tokens"]]
+    others = filtered.filter(short)
+    assert set(others["source"]) == {"chats"}
+    assert set(others["detail"]) == {"annotation_file is not a.jsonl: b.jsonl"}
+    taken = index_of(built.folder).join(facts, on="sample_id")
+    assert taken["num_tokens_right"].max() <= 6
+    kept = rows(built.pool, "verdicts").filter(pl.col("verdict") == "keep")
+    assert len(kept) == len(taken) + len(filtered)
+
+
+def test_a_guard_stops_before_a_source_vanishes(world: Catalog, store: Store):
+    mixture = Mixture(name="m", guard={"max_drop_share": 0.3})
+    verdicts = rows(build(world, store, Mixture(name="free")).pool, "verdicts")
+    (victim,) = [loss.source for loss in losses(verdicts) if loss.share > 0.3]
+    with pytest.raises(GuardError) as caught:
+        build(world, store, mixture)
+    lines = str(caught.value).splitlines()
+    assert f"--accept {victim}" in lines[0]
+    assert len(lines) == 3
+    loss = next(loss for loss in losses(verdicts) if loss.source == victim)
+    twin = {"sums": "copied-sums", "copied-sums": "sums"}[victim]
+    assert lines[2].split()[:4] == [victim, str(loss.samples), str(loss.dropped), f"{loss.share:.1%}"]
+    assert f"exact_duplicate {loss.dropped} of '{twin}'" in lines[2]
+    assert not (store.root / "releases" / "m").exists()
+    release = build(world, store, mixture, accepted=[victim]).release
+    assert release.manifest["mixture"]["guard"] == {"max_drop_share": 0.3}
+    assert build(world, store, mixture).folder == release.folder, "what is published was accepted"
 
 
 def test_repeated_samples_have_numbered_keys(built: Built):

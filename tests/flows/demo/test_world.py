@@ -13,7 +13,7 @@ import pytest
 from curation.balance import plan
 from curation.catalog import Category, Layout
 from curation.errors import DropReason, RejectReason
-from curation.mixture import load_mixture
+from curation.mixture_file import load_mixture
 from curation.runtime.pool import InProcessPool
 from curation.steps.ingest import Ingest
 from curation.store import Store
