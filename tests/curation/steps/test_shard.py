@@ -195,22 +195,22 @@ def test_a_source_may_go_without_its_prompts(world: Catalog, store: Store):
 
 
 def test_samples_that_fail_a_condition_have_a_verdict(world: Catalog, store: Store):
-    where = {"num_tokens": {"max": 6}, "width": {"min": 3}}
-    mixture = Mixture(name="m", where=where, sources={"chats": {"where": {"annotation_file": "a.jsonl"}}})
+    where = {"num_tokens": {"max": 7}, "width": {"min": 3}}
+    mixture = Mixture(name="m", where=where, sources={"sums": {"where": {"annotation_file": "other.tsv"}}})
     built = build(world, store, mixture)
     verdicts = pl.read_parquet(built.folder / "verdicts.parquet")
     facts = pl.concat([rows(artefact, "samples") for artefact in built.ingested.values()])
     filtered = verdicts.filter(pl.col("reason") == "filtered").join(facts, on="sample_id")
     assert set(filtered["stage"]) == {"mix"}
-    short = pl.col("num_tokens") <= 6
+    short = pl.col("num_tokens") <= 7
     unmet = filtered.filter(~short)
     assert len(unmet)
-    assert unmet["detail"].to_list() == [f"num_tokens is not at most 6: {found}" for found in unmet["num_tokens"]]
+    assert unmet["detail"].to_list() == [f"num_tokens is not at most 7: {found}" for found in unmet["num_tokens"]]
     others = filtered.filter(short)
-    assert set(others["source"]) == {"chats"}
-    assert set(others["detail"]) == {"annotation_file is not a.jsonl: b.jsonl"}
+    assert set(others["source"]) == {"sums"}
+    assert set(others["detail"]) == {"annotation_file is not other.tsv: train.tsv"}
     taken = index_of(built.folder).join(facts, on="sample_id")
-    assert taken["num_tokens_right"].max() <= 6
+    assert taken["num_tokens_right"].max() <= 7
     kept = rows(built.pool, "verdicts").filter(pl.col("verdict") == "keep")
     assert len(kept) == len(taken) + len(filtered)
 

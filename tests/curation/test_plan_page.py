@@ -1,0 +1,115 @@
+import json
+import re
+import shutil
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curation.catalog import Category
+from curation.errors import ConfigurationError
+from curation.plan_page import plan_page, write_plan_page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+NAMES = [f"{category}-{number}" for category in Category for number in range(3)]
+
+
+def document(name: str = "seven") -> dict[str, Any]:
+    nothing = {"num_tokens": None, "num_images": None, "num_bytes": None}
+    sources = {
+        name: {
+            "category": name.rpartition("-")[0], "available": 9_000 * (place + 1), "samples": 5_000 * (place + 1), "repeat": 1,
+            "epochs": 0.56, "license": "</script><b>", **nothing,
+        }
+        for place, name in enumerate(NAMES)
+    }  # fmt: skip
+    categories = {
+        category.value: {
+            key: sum(entry[key] for entry in sources.values() if entry["category"] == category)
+            for key in ("available", "samples")
+        }
+        for category in Category
+    }
+    total = sum(entry["samples"] for entry in sources.values())
+    return {
+        "mixture": name, "total": total, "categories": categories, "sources": sources, "warnings": ["<i>mind</i>"],
+        "resolved": {"name": name, "cap": 77_000}, **nothing,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return plan_page([document()])
+
+
+def test_a_page_asks_for_nothing(page: str):
+    """No attribute or style names a place elsewhere, and the page's own policy lets nothing be fetched."""
+    assert "default-src 'none'" in page
+    page = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.search(r"<(?:link|img|iframe|script|object|embed)[^>]*\b(?:src|href|data)\s*=", page)
+    assert not re.search(r"@import|url\(\s*['\"]?(?:https?:)?//", page)
+
+
+def test_what_data_says_stays_text(page: str):
+    assert "&lt;i&gt;mind&lt;/i&gt;" in page
+    assert "<i>mind</i>" not in page
+    assert page.count("</script>") == 2
+
+
+def test_each_plan_has_its_charts():
+    page = plan_page([document("one"), document("two")])
+    assert re.findall(r'id="chart-(\d+)"', page) == list("012345")
+    assert page.count("<h1>") == 2
+
+
+def test_running_sums_reach_what_each_cap_leaves(page: str):
+    charts = json.loads(re.search(r"const charts = (.*);\n", page)[1])
+    rows = charts[2]["data"]["values"]
+    available = [entry["available"] for entry in document()["sources"].values()]
+    ends = {row["t"]: row["sum"] for row in rows if row["rank"] == len(NAMES)}
+    expected = {
+        f"{cap:,}": sum(min(number, cap) for number in available) for cap in (77_000, 150_000, 250_000, 350_000, 450_000)
+    }
+    assert ends == expected | {"none": sum(available)}
+
+
+def test_rings_go_once_around(page: str):
+    charts = json.loads(re.search(r"const charts = (.*);\n", page)[1])
+    for layer in charts[0]["layer"][:2]:
+        rows = layer["data"]["values"]
+        assert rows[0]["start"] == pytest.approx(0)
+        assert rows[-1]["end"] == pytest.approx(2 * 3.14159265, rel=1e-6)
+        assert all(one["end"] == pytest.approx(next_["start"]) for one, next_ in pairwise(rows))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine to look at the page with")
+def test_a_browser_draws_it_without_a_network(page: str, tmp_path: Path):
+    path = tmp_path / "plan.html"
+    path.write_text(page, encoding="utf-8")
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
+        "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=10000",
+        "--enable-logging=stderr", "--dump-dom", path.as_uri(),
+    ]  # fmt: skip
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    drawn = found.stdout.partition("<h2>Sources")[0]
+    assert drawn.count("<svg") == 3
+    arcs = re.findall(r'class="mark-arc role-mark[^>]*>((?:<path[^>]*></path>)+)', drawn)
+    assert [group.count("<path") for group in arcs] == [len(Category), len(NAMES)]
+    assert "Content Security Policy" not in found.stderr
+    assert "Uncaught" not in found.stderr
+
+
+def test_a_page_that_cannot_be_written_is_told(page: str, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match="cannot be written"):
+        write_plan_page(tmp_path / "file" / "plan.html", [document()])
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(__import__("sys").modules, "vl_convert", None)
+    with pytest.raises(ConfigurationError, match=r"cambrian-curation\[pages\]"):
+        plan_page([document()])
