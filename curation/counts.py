@@ -82,7 +82,7 @@ def published_counts(catalog: Catalog, mixture: Mixture) -> Counts:
         warnings.append(f"counts of {len(rounded)} of {len(sources)} sources are rounded as published")
     if any(mixture.conditions(name, source.category) for name, source in sources.items()):
         warnings.append("`where` is not applied: published counts say nothing of single samples")
-    files = {name: dict(getattr(source.expected, "annotation_files", None) or {}) for name, source in sources.items()}
+    files = {name: dict(source.expected.annotation_files or {}) for name, source in sources.items()}
     return Counts(
         {name: number or 0 for name, number in stated.items()}, warnings, {name: held for name, held in files.items() if held}
     )

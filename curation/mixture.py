@@ -51,7 +51,7 @@ class Selector(Settings):
         if self.licenses is not None:
             found.append(any(fnmatchcase(source.license, pattern) for pattern in self.licenses))
         if self.tags is not None:
-            found.append(any(fnmatchcase(tag, pattern) for tag in tags_of(source) for pattern in self.tags))
+            found.append(any(fnmatchcase(tag, pattern) for tag in source.tags for pattern in self.tags))
         return found
 
 
@@ -98,6 +98,13 @@ class Guard(Settings):
     max_drop_share: Annotated[int | float, Field(ge=0, le=1)]
 
 
+class Reproduces(Settings):
+    """A figure that the mixture is meant to come to, and where it is printed; plans show it beside their own."""
+
+    total: Count
+    source: Annotated[str, Field(min_length=1)]
+
+
 class Mixture(Settings):
     """A mixture as resolved. Without further keys it takes every kept sample of every source once.
 
@@ -108,6 +115,7 @@ class Mixture(Settings):
     """
 
     name: str
+    reproduces: Reproduces | None = None
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     size: Count | None = None
     cap: Count | None = None
@@ -214,11 +222,6 @@ class Mixture(Settings):
 def participants(mixture: Mixture, sources: Mapping[str, Source]) -> dict[str, Source]:
     """The sources that take part, by name."""
     return {name: source for name, source in sources.items() if mixture.takes_part(source)}
-
-
-def tags_of(source: Source) -> list[str]:
-    """The tags of a catalog row."""
-    return list(getattr(source, "tags", ()))
 
 
 def check_category(name: str) -> None:

@@ -9,13 +9,15 @@ from pathlib import Path
 from curation.catalog import Catalog
 from curation.errors import MixtureError, PlanError
 from curation.layered_yaml import LayeredYaml, layer_of
-from curation.mixture import Mixture, Selector, participants, tags_of
+from curation.mixture import Mixture, Selector, participants
 from curation.yaml_file import YamlFile, nearest
 
 MERGED_KEYS = ("sources", "categories", "where")
 """Keys of a mixture that extends another which are merged with that one's; all others take their place."""
 
 STAGES = "stages"
+_OWN_KEYS = ("name", "reproduces", STAGES)
+"""Keys that say what one file is, and are never taken from one that it extends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def load_written(path: Path, catalog: Catalog, stage: str | None = None) -> Writ
 def load_curriculum(path: Path, catalog: Catalog) -> Curriculum:
     """Every mixture at `path`, in order. Raises MixtureError, with file and line, for the first thing wrong with it."""
     file = YamlFile(path, error=MixtureError)
-    outer = layer_of(file, (), MERGED_KEYS, kept_by_each=("name", STAGES))
+    outer = layer_of(file, (), MERGED_KEYS, kept_by_each=_OWN_KEYS)
     if STAGES not in outer.value:
         written = LayeredYaml(path, outer, error=MixtureError)
         mixture = written.parse(Mixture, written.value)
@@ -88,10 +90,10 @@ def load_curriculum(path: Path, catalog: Catalog) -> Curriculum:
     if not isinstance(name, str):
         raise file.fail("required key 'name' is missing" if name is None else f"found {name!r}, expected text", at=("name",))
     stages: list[WrittenMixture] = []
-    defaults = outer.without("name", STAGES)
+    defaults = outer.without(*_OWN_KEYS)
     for number in range(len(listed)):
         at = (STAGES, number)
-        inner = layer_of(file, at, MERGED_KEYS, kept_by_each=("name", STAGES))
+        inner = layer_of(file, at, MERGED_KEYS, kept_by_each=_OWN_KEYS)
         called = inner.value.get("name")
         if not isinstance(called, str):
             raise file.fail("expected the stage's `name`", at=at)
@@ -132,7 +134,7 @@ def _check_selector(key: str, selector: Selector, file: LayeredYaml, catalog: Ca
     for kind, names, valid in (
         ("source", selector.sources, sorted(catalog.sources)),
         ("licence", selector.licenses, sorted({row.license for row in rows})),
-        ("tag", selector.tags, sorted({tag for row in rows for tag in tags_of(row)})),
+        ("tag", selector.tags, sorted({tag for row in rows for tag in row.tags})),
     ):
         field = {"source": "sources", "licence": "licenses", "tag": "tags"}[kind]
         for number, name in enumerate(names or ()):

@@ -8,7 +8,7 @@ from curation.balance import Plan, Quota, plan
 from curation.catalog import UNKNOWN_LICENSE, Catalog, Source
 from curation.counts import Counts, Totals
 from curation.errors import LicenceError
-from curation.mixture import Mixture, participants, tags_of
+from curation.mixture import Mixture, participants
 
 OVERLAP_TAG = "overlaps-"
 """A catalog row's tag `overlaps-<benchmark>` says that its pictures or questions are known to occur in that benchmark."""
@@ -33,7 +33,7 @@ def _licences(sources: list[Source]) -> list[str]:
 def _overlaps(sources: list[Source]) -> list[str]:
     found: dict[str, list[str]] = {}
     for source in sources:
-        for tag in tags_of(source):
+        for tag in source.tags:
             if tag.startswith(OVERLAP_TAG):
                 found.setdefault(tag.removeprefix(OVERLAP_TAG), []).append(source.name)
     return [f"known to overlap benchmark '{benchmark}': {', '.join(names)}" for benchmark, names in sorted(found.items())]
@@ -74,7 +74,16 @@ def plan_document(planned: Plan, catalog: Catalog, mixture: Mixture, counts: Cou
         "sources": sources,
         "warnings": list(planned.warnings),
         "resolved": resolved(mixture),
+        "reproduces": _beside(mixture, planned.total),
     }
+
+
+def _beside(mixture: Mixture, total: int) -> dict[str, Any] | None:
+    """The printed figure that the mixture is meant to come to, beside its own."""
+    if mixture.reproduces is None:
+        return None
+    printed = mixture.reproduces.total
+    return {"source": mixture.reproduces.source, "printed": printed, "here": total, "difference": total - printed}
 
 
 def _source_entry(quota: Quota, catalog: Catalog, totals: Totals | None) -> dict[str, Any]:

@@ -47,6 +47,7 @@ from curation.store import (
 from curation.tables import VERDICTS, counts_by
 
 VERSION = 3
+_SAYS_NOTHING_OF_SAMPLES = {"guard", "reproduces", "warn_repeat"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Shard:
             {
                 "step": "shard",
                 "version": [VERSION, SCHEMA_VERSION],
-                "mixture": self.mixture,
+                "mixture": self.mixture.model_dump(mode="json", exclude=_SAYS_NOTHING_OF_SAMPLES),
                 "pool": pool_verdicts.fingerprint,
                 "sources": {name: [artefact.fingerprint, self._facts(name)] for name, artefact in sorted(ingested.items())},
             }

@@ -70,6 +70,7 @@ def test_a_plan_is_printed_as_documented(world: Catalog):
                 **unknown,
             },
         },
+        "reproduces": None,
         "resolved": {
             "name": "two",
             "include": {"sources": ["shapes", "chats"]},

@@ -1,4 +1,4 @@
-"""The catalog and the whole mixtures that come with the package hold the figures that the paper prints."""
+"""The catalog that comes with the package holds the figures that the paper prints."""
 
 from collections import Counter
 from pathlib import Path
@@ -9,11 +9,8 @@ from curation.catalog import Catalog, Category, HubDataset, ReleaseRows, Source,
 from curation.errors import CatalogError
 from curation.format_prompts import PAPER_PROMPTS, prompt_for
 from curation.inputs import find_inputs
-from curation.mixture import load_mixture
-from curation.planning import plan_mixture, published_counts
 
 REPOSITORY = Path(__file__).parents[2]
-MIXTURES = sorted(path for path in (REPOSITORY / "mixtures").glob("*.yaml") if path.name != "demo.yaml")
 MIX_FILE = "sharegpt4v_mix665k_cap23k_coco-ap9k_lcs3k_sam9k_div2k.json"
 
 
@@ -132,21 +129,6 @@ def test_originals_are_named_where_they_are_known(paper: dict[str, Source]):
     assert len(also) == 40
     assert len(cauldron) == 20
     assert [place.config for place in also["allava"] if isinstance(place, HubDataset)] == ["allava_laion", "allava_vflan"]
-
-
-@pytest.mark.parametrize("path", MIXTURES, ids=lambda path: path.stem)
-def test_every_mixture_plans_on_published_counts(catalog: Catalog, path: Path):
-    mixture = load_mixture(path, catalog)
-    assert plan_mixture(mixture, catalog, published_counts(catalog, mixture)).total > 0
-
-
-@pytest.mark.parametrize(("name", "total"), [("cambrian-10m", 9_745_500), ("cambrian-7m", 7_055_500)])
-def test_the_published_mixtures_have_the_sizes_of_the_legend(catalog: Catalog, name: str, total: int):
-    mixture = load_mixture(REPOSITORY / "mixtures" / f"{name}.yaml", catalog)
-    planned = plan_mixture(mixture, catalog, published_counts(catalog, mixture))
-    assert planned.total == total
-    if name == "cambrian-7m":
-        assert all(quota.samples == catalog.sources[source].expected.samples_7m for source, quota in planned.quotas.items())
 
 
 def test_what_is_not_here_is_refused_with_where_it_is(catalog: Catalog):

@@ -13,6 +13,7 @@ import pytest
 from curation.balance import plan
 from curation.catalog import Category, Layout
 from curation.errors import DropReason, RejectReason
+from curation.mixture import participants
 from curation.mixture_file import load_mixture
 from curation.runtime.pool import InProcessPool
 from curation.steps.ingest import Ingest
@@ -159,7 +160,7 @@ def test_catalog_uses_everything_it_can_say_about_the_demo(world: World) -> None
 @pytest.mark.parametrize("keeper", [0, 1])
 def test_demo_mixture_asks_for_what_the_world_can_give(world: World, keeper: int) -> None:
     mixture = load_mixture(REPOSITORY / "mixtures/demo.yaml", world.catalog)
-    assert set(mixture.include or ()) == set(SOURCES)
+    assert set(participants(mixture, world.catalog.sources)) == set(SOURCES)
     assert set(mixture.shares() or ()) == set(Category)
     sources = world.planted.sources.items()
     available = {name: source.samples - source.duplicates_within - source.no_words for name, source in sources}
