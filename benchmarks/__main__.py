@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("ingest", "sharding", "streaming", "explore")
+BENCHMARKS = ("ingest", "planning", "sharding", "streaming", "explore")
 
 
 def main() -> int:

@@ -41,7 +41,7 @@ class SourceTables:
 
     def read(self, columns: Sequence[str]) -> pl.DataFrame:
         """These columns of FACTS for all samples."""
-        return pl.read_parquet(list(self.facts), columns=list(columns)) if self.facts else pl.DataFrame()
+        return pl.read_parquet(list(self.facts), columns=list(columns)) if self.facts and columns else pl.DataFrame()
 
     def read_kept(self) -> Bools:
         """Which rows the pool keeps."""

@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from curation.balance import Plan, Quota
 from curation.catalog import Catalog
-from curation.counts import Counts, SourceTables
+from curation.counts import Counts
 from curation.mixture import Mixture
-from curation.picking import chosen, needed_columns
+from curation.picking import chosen, needed_columns, takes_all
 
 Times = npt.NDArray[np.int32]
 
@@ -56,14 +56,14 @@ def plan_difference(before: Planned, after: Planned, catalog: Catalog) -> dict[s
 def _change(before: Planned, after: Planned, name: str, catalog: Catalog) -> tuple[dict[str, int], bool]:
     quotas = before.quota(name), after.quota(name)
     is_same_order = _share_order(before, after, name, catalog)
-    tables = before.counts.tables.get(name), after.counts.tables.get(name)
+    has_tables = all(name in planned.counts.tables for planned in (before, after))
     samples = [quota.samples if quota else 0 for quota in quotas]
     exactly = True
-    if is_same_order or None in quotas or 0 in samples or None in tables:
+    if is_same_order or None in quotas or 0 in samples or not has_tables:
         entering, leaving = _by_rank(*quotas)
         exactly = is_same_order or None in quotas or 0 in samples
     else:
-        entering, leaving = _by_pick(_times(before, name, catalog), _times(after, name, catalog))
+        entering, leaving = _by_pick(*_times(before, after, name, catalog))
     return {"before": samples[0], "after": samples[1], "entering": entering, "leaving": leaving}, exactly
 
 
@@ -108,9 +108,19 @@ def _by_pick(before: Times, after: Times) -> tuple[int, int]:
     return int(more[more > 0].sum()), int(-more[more < 0].sum())
 
 
-def _times(planned: Planned, name: str, catalog: Catalog) -> Times:
+def _times(before: Planned, after: Planned, name: str, catalog: Catalog) -> tuple[Times, Times]:
+    """How often each sample of a source appears in both; what both read is read once."""
     source = catalog.sources[name]
-    tables: SourceTables = planned.counts.tables[name]
-    facts = tables.read(["pick_bits", *needed_columns(planned.mixture, [source])])
-    quota = planned.plan.quotas[name]
-    return chosen(planned.mixture, source, facts, tables.read_kept(), quota, tables.names_of).times
+    sides = [(planned, planned.counts.tables[name]) for planned in (before, after)]
+    columns = {column for planned, _ in sides for column in needed_columns(planned.mixture, [source])}
+    if not all(takes_all(planned.plan.quotas[name]) for planned, _ in sides):
+        columns.add("pick_bits")
+    first, second = (tables for _, tables in sides)
+    facts = first.read(sorted(columns))
+    masks = [first.read_kept()]
+    masks.append(masks[0] if first.kept == second.kept else second.read_kept())
+    found = [
+        chosen(planned.mixture, source, facts, kept, planned.plan.quotas[name], tables.names_of).times
+        for (planned, tables), kept in zip(sides, masks, strict=True)
+    ]
+    return found[0], found[1]

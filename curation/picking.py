@@ -50,17 +50,33 @@ def kept_rows(facts: pl.DataFrame, verdicts: pl.DataFrame, source: str) -> Bools
 
 def held(mixture: Mixture, source: Source, facts: pl.DataFrame, kept: Bools) -> Held:
     """What `source` may give of its rows that are `kept`."""
-    candidates = kept & passing(facts, mixture.conditions(source.name, source.category))
+    candidates = _candidates(mixture, source, facts, kept)
     by_file = counts_by_file(facts.filter(candidates)) if mixture.cap_unit == "annotation_file" else {}
     return Held(int(np.count_nonzero(candidates)), by_file)
 
 
+def takes_all(quota: Quota) -> bool:
+    """Whether the quota takes every sample that may be picked equally often, so that no order among them matters."""
+    return quota.picked == quota.available and quota.samples == quota.picked * quota.repeat
+
+
 def chosen(mixture: Mixture, source: Source, facts: pl.DataFrame, kept: Bools, quota: Quota, names_of: NamesOf) -> Choice:
-    """Which rows of `source` the quota takes; `names_of` gives sample ids of rows, where equal keys ask for them."""
-    candidates = kept & passing(facts, mixture.conditions(source.name, source.category))
+    """Which rows of `source` the quota takes; `names_of` gives sample ids of rows, where equal keys ask for them.
+
+    Column pick_bits may be missing where `takes_all` says so.
+    """
+    candidates = _candidates(mixture, source, facts, kept)
+    if takes_all(quota):
+        nothing = np.zeros_like(candidates)
+        return Choice(candidates.astype(np.int32) * np.int32(quota.repeat), nothing, nothing)
     keys = pick_keys(facts["pick_bits"].to_numpy(), source.name, mixture.seed)
     units = unit_codes(facts) if mixture.cap_unit == "annotation_file" and quota.cap is not None else None
     return choose(keys, candidates, units, quota, names_of)
+
+
+def _candidates(mixture: Mixture, source: Source, facts: pl.DataFrame, kept: Bools) -> Bools:
+    conditions = mixture.conditions(source.name, source.category)
+    return kept & passing(facts, conditions) if conditions else kept
 
 
 def left_out(mixture: Mixture, source: Source, facts: pl.DataFrame, kept: Bools, choice: Choice) -> pl.DataFrame:

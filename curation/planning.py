@@ -13,6 +13,7 @@ from curation.mixture import Mixture, participants
 OVERLAP_TAG = "overlaps-"
 """A catalog row's tag `overlaps-<benchmark>` says that its pictures or questions are known to occur in that benchmark."""
 
+_MAX_LISTED = 8
 _FIGURES = ("num_tokens", "num_images", "num_bytes")
 
 
@@ -27,7 +28,13 @@ def plan_mixture(mixture: Mixture, catalog: Catalog, counts: Counts) -> Plan:
 
 def _licences(sources: list[Source]) -> list[str]:
     unknown = [source.name for source in sources if source.license == UNKNOWN_LICENSE]
-    return [f"licence unknown: {', '.join(unknown)}"] if unknown else []
+    return [f"licence unknown: {_listed(unknown)}"] if unknown else []
+
+
+def _listed(names: list[str]) -> str:
+    """Names, or the first of many."""
+    more = len(names) - _MAX_LISTED
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:_MAX_LISTED])} and {more} more"
 
 
 def _overlaps(sources: list[Source]) -> list[str]:
@@ -36,7 +43,7 @@ def _overlaps(sources: list[Source]) -> list[str]:
         for tag in source.tags:
             if tag.startswith(OVERLAP_TAG):
                 found.setdefault(tag.removeprefix(OVERLAP_TAG), []).append(source.name)
-    return [f"known to overlap benchmark '{benchmark}': {', '.join(names)}" for benchmark, names in sorted(found.items())]
+    return [f"known to overlap benchmark '{benchmark}': {_listed(names)}" for benchmark, names in sorted(found.items())]
 
 
 def require_licences(mixture: Mixture, catalog: Catalog) -> None:
@@ -44,7 +51,7 @@ def require_licences(mixture: Mixture, catalog: Catalog) -> None:
     unknown = [name for name, source in participants(mixture, catalog.sources).items() if source.license == UNKNOWN_LICENSE]
     if unknown:
         raise LicenceError(
-            f"mixture '{mixture.name}': the licence of {len(unknown)} of its sources is unknown ({', '.join(unknown)}); state "
+            f"mixture '{mixture.name}': the licence of {len(unknown)} of its sources is unknown ({_listed(unknown)}); state "
             f"it in the catalog once it is known, or leave them out with `exclude: {{licenses: [{UNKNOWN_LICENSE}]}}`"
         )
 

@@ -61,12 +61,12 @@ def choose(keys: Keys, candidates: Bools, units: Ints | None, quota: Quota, name
 
 def first(keys: Keys, among: Bools, number: int, names_of: NamesOf) -> Bools:
     """The `number` rows of `among` with the smallest keys; equal keys are told apart by the samples' names."""
-    rows = np.flatnonzero(among)
-    if number >= len(rows):
+    if number >= np.count_nonzero(among):
         return among
     found = np.zeros_like(among)
     if number <= 0:
         return found
+    rows = np.flatnonzero(among)
     inside = keys[rows]
     last = np.partition(inside, number - 1)[number - 1]
     found[rows[inside < last]] = True

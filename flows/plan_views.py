@@ -17,7 +17,8 @@ def show_plan(console: Console, document: Mapping[str, Any]) -> None:
         console.print(text, highlight=False, markup=False)
     console.print(_by_category(document))
     console.print(_by_source(document))
-    console.print(f"in shards about {_size(document['num_bytes'])}", highlight=False)
+    if document["num_bytes"] is not None:
+        console.print(f"in shards about {_size(document['num_bytes'])}", highlight=False)
     if (beside := document["reproduces"]) is not None:
         text = f"printed ({beside['source']}): {beside['printed']:,}; here {beside['here']:,}, {beside['difference']:+,}"
         console.print(text, highlight=False, markup=False)
