@@ -134,6 +134,32 @@ def plan(
 
 
 @app.command()
+def stats(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE...]", help="All that are ingested by default.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Lengths and sizes of the ingested samples, by source and category; reads Parquet piece by piece."""
+    from curation.runtime.frames import summed
+    from curation.statistics import EMPTY, KEYS, pieces, statistics, tally
+    from curation.store import Store, latest
+    from flows.statistics_views import show_statistics
+    from flows.views import as_json
+
+    known, store = _catalog(), Store.at(_Globals.root)
+    rows = [known.source(name) for name in names or known.sources]
+    folders = {row.name: latest(store.root / "sources" / row.name) for row in rows}
+    samples = {name: sorted(folder.glob("samples-*.parquet")) for name, folder in folders.items() if folder is not None}
+    if not samples:
+        raise CurationError(f"nothing of {', '.join(folders)} is ingested under {_Globals.root}; run `curate ingest` first")
+    categories = {row.name: row.category.value for row in rows if row.name in samples}
+    document = statistics(summed(pieces(samples), tally, EMPTY, KEYS), categories)
+    if json:
+        print(as_json(document))  # noqa: T201
+        return
+    show_statistics(Console(), document)
+
+
+@app.command()
 def diff(
     before: Annotated[str, typer.Argument(metavar="A.yaml")],
     after: Annotated[str, typer.Argument(metavar="B.yaml")],
