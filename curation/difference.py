@@ -49,8 +49,14 @@ def plan_difference(before: Planned, after: Planned, catalog: Catalog) -> dict[s
         entry = categories.setdefault(catalog.sources[name].category.value, dict.fromkeys(change, 0))
         for key, number in change.items():
             entry[key] += number
-    total = {key: sum(change[key] for change in sources.values()) for key in ("before", "after", "entering", "leaving")}
-    return {"total": total, "exact": is_exact, "categories": dict(sorted(categories.items())), "sources": sources}
+    whole = {key: sum(change[key] for change in sources.values()) for key in ("before", "after", "entering", "leaving")}
+    return {
+        "total": {"before": whole["before"], "after": whole["after"]},
+        "categories": dict(sorted(categories.items())),
+        "sources": sources,
+        "changed": {"entering": whole["entering"], "leaving": whole["leaving"]},
+        "exact": is_exact,
+    }
 
 
 def _change(before: Planned, after: Planned, name: str, catalog: Catalog) -> tuple[dict[str, int], bool]:

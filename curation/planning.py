@@ -57,29 +57,28 @@ def require_licences(mixture: Mixture, catalog: Catalog) -> None:
 
 
 def plan_document(planned: Plan, catalog: Catalog, mixture: Mixture, counts: Counts) -> dict[str, Any]:
-    """The plan as `curate plan --json` prints it. Figures that nothing was measured for are null."""
-    sources = {name: _source_entry(quota, catalog, counts.totals.get(name)) for name, quota in planned.quotas.items()}
+    """The plan as `curate plan --json` prints it. `details` add to the entries of their names; unmeasured figures are null."""
+    sources = {name: _source_entry(quota) for name, quota in planned.quotas.items()}
+    more = {name: _source_details(quota, catalog, counts.totals.get(name)) for name, quota in planned.quotas.items()}
     categories: dict[str, dict[str, Any]] = {}
-    for entry in sources.values():
-        into = categories.setdefault(
-            entry["category"], {"available": 0, "samples": 0, "share": 0.0} | dict.fromkeys(_FIGURES, 0)
-        )
+    amounts: dict[str, dict[str, int | None]] = {}
+    for name, entry in sources.items():
+        into = categories.setdefault(entry["category"], {"available": 0, "samples": 0, "share": 0.0})
         into["available"] += entry["available"]
         into["samples"] += entry["samples"]
-        for name in _FIGURES:
-            into[name] = _sum(into[name], entry[name])
+        amounts[entry["category"]] = _added(amounts.get(entry["category"]), more[name])
     for entry in categories.values():
         entry["share"] = round(entry["samples"] / planned.total, 6) if planned.total else 0.0
-    totals: dict[str, int | None] = dict.fromkeys(_FIGURES, 0)
-    for entry in categories.values():
-        totals = {name: _sum(totals[name], entry[name]) for name in _FIGURES}
+    whole: dict[str, int | None] | None = None
+    for part in amounts.values():
+        whole = _added(whole, part)
     return {
         "mixture": planned.mixture,
         "total": planned.total,
-        **totals,
         "categories": dict(sorted(categories.items())),
         "sources": sources,
         "warnings": list(planned.warnings),
+        "details": {"total": whole or dict.fromkeys(_FIGURES, 0), "categories": dict(sorted(amounts.items())), "sources": more},
         "resolved": resolved(mixture),
         "reproduces": _beside(mixture, planned.total),
     }
@@ -93,12 +92,17 @@ def _beside(mixture: Mixture, total: int) -> dict[str, Any] | None:
     return {"source": mixture.reproduces.source, "printed": printed, "here": total, "difference": total - printed}
 
 
-def _source_entry(quota: Quota, catalog: Catalog, totals: Totals | None) -> dict[str, Any]:
+def _source_entry(quota: Quota) -> dict[str, Any]:
     return {
         "category": quota.category.value,
         "available": quota.available,
         "samples": quota.samples,
         "repeat": quota.repeat,
+    }
+
+
+def _source_details(quota: Quota, catalog: Catalog, totals: Totals | None) -> dict[str, Any]:
+    return {
         "epochs": round(quota.epochs, 4),
         "license": catalog.sources[quota.source].license,
         **{name: _projected(quota, totals, name) for name in _FIGURES},
@@ -115,8 +119,11 @@ def _projected(quota: Quota, totals: Totals | None, name: str) -> int | None:
     return round(quota.samples * whole / totals.samples)
 
 
-def _sum(one: int | None, other: int | None) -> int | None:
-    return None if one is None or other is None else one + other
+def _added(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> dict[str, int | None]:
+    """Figures added up; unknown where one of them is."""
+    if one is None:
+        return {name: other[name] for name in _FIGURES}
+    return {name: None if one[name] is None or other[name] is None else one[name] + other[name] for name in _FIGURES}
 
 
 def resolved(mixture: Mixture) -> dict[str, Any]:

@@ -185,7 +185,7 @@ def diff(
     for kind, title in (("categories", "category"), ("sources", "source")):
         rows = [(name, *entry.values()) for name, entry in document[kind].items()]
         if kind == "categories":
-            rows.append(("total", *document["total"].values()))
+            rows.append(("total", *document["total"].values(), *document["changed"].values()))
         Console().print(table(f"by {title}", (title, "before", "after", "entering", "leaving"), rows))
     for warning in document["warnings"]:
         Console().print(f"warning: {warning}", style="yellow", highlight=False, markup=False)

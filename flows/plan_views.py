@@ -17,8 +17,8 @@ def show_plan(console: Console, document: Mapping[str, Any]) -> None:
         console.print(text, highlight=False, markup=False)
     console.print(_by_category(document))
     console.print(_by_source(document))
-    if document["num_bytes"] is not None:
-        console.print(f"in shards about {_size(document['num_bytes'])}", highlight=False)
+    if document["details"]["total"]["num_bytes"] is not None:
+        console.print(f"in shards about {_size(document['details']['total']['num_bytes'])}", highlight=False)
     if (beside := document["reproduces"]) is not None:
         text = f"printed ({beside['source']}): {beside['printed']:,}; here {beside['here']:,}, {beside['difference']:+,}"
         console.print(text, highlight=False, markup=False)
@@ -28,10 +28,16 @@ def show_plan(console: Console, document: Mapping[str, Any]) -> None:
 
 def _by_category(document: Mapping[str, Any]) -> Any:
     rows: list[tuple[Any, ...]] = [
-        (name, entry["available"], entry["samples"], f"{entry['share']:.1%}", *_amounts(entry))
+        (
+            name,
+            entry["available"],
+            entry["samples"],
+            f"{entry['share']:.1%}",
+            *_amounts(document["details"]["categories"][name]),
+        )
         for name, entry in document["categories"].items()
     ]
-    rows.append(("total", sum(row[1] for row in rows), document["total"], "100.0%", *_amounts(document)))
+    rows.append(("total", sum(row[1] for row in rows), document["total"], "100.0%", *_amounts(document["details"]["total"])))
     columns = ("category", "available", "samples", "share", "tokens", "images", "size")
     return table(f"mixture {document['mixture']}, by category", columns, rows)
 
@@ -41,11 +47,11 @@ def _by_source(document: Mapping[str, Any]) -> Any:
         (
             name,
             entry["category"],
-            entry["license"],
+            document["details"]["sources"][name]["license"],
             entry["available"],
             entry["samples"],
             share(entry["samples"], document["total"]),
-            f"{entry['epochs']:.2f}",
+            f"{document['details']['sources'][name]['epochs']:.2f}",
         )
         for name, entry in document["sources"].items()
     ]

@@ -32,7 +32,8 @@ def test_a_difference_names_what_enters_and_leaves(world: Catalog):
     before = planned(Mixture(name="a", cap=20, include=["shapes", "chats"]), catalog)
     after = planned(Mixture(name="b", cap=25, include=["chats", "sums"]), catalog)
     found = plan_difference(before, after, catalog)
-    assert found["total"] == {"before": 40, "after": 35, "entering": 15, "leaving": 20}
+    assert found["total"] == {"before": 40, "after": 35}
+    assert found["changed"] == {"entering": 15, "leaving": 20}
     assert found["sources"] == {
         "chats": {"before": 20, "after": 25, "entering": 5, "leaving": 0},
         "shapes": {"before": 20, "after": 0, "entering": 0, "leaving": 20},

@@ -21,7 +21,6 @@ def document(name: str = "seven") -> dict[str, Any]:
     sources = {
         name: {
             "category": name.rpartition("-")[0], "available": 9_000 * (place + 1), "samples": 5_000 * (place + 1), "repeat": 1,
-            "epochs": 0.56, "license": "</script><b>", **nothing,
         }
         for place, name in enumerate(NAMES)
     }  # fmt: skip
@@ -35,7 +34,11 @@ def document(name: str = "seven") -> dict[str, Any]:
     total = sum(entry["samples"] for entry in sources.values())
     return {
         "mixture": name, "total": total, "categories": categories, "sources": sources, "warnings": ["<i>mind</i>"],
-        "resolved": {"name": name, "cap": 77_000}, **nothing,
+        "resolved": {"name": name, "cap": 77_000},
+        "details": {
+            "total": nothing, "categories": dict.fromkeys(categories, nothing),
+            "sources": {name: {"epochs": 0.56, "license": "</script><b>", **nothing} for name in sources},
+        },
     }  # fmt: skip
 
 

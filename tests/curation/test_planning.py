@@ -55,28 +55,29 @@ def test_a_plan_is_printed_as_documented(world: Catalog):
     assert document == {
         "mixture": "two",
         "total": 100,
-        **unknown,
         "categories": {
-            "general": {"available": 30, "samples": 30, "share": 0.3, **unknown},
-            "language": {"available": 35, "samples": 70, "share": 0.7, **unknown},
+            "general": {"available": 30, "samples": 30, "share": 0.3},
+            "language": {"available": 35, "samples": 70, "share": 0.7},
         },
         "sources": {
-            "chats": {
-                "category": "language", "available": 35, "samples": 70, "repeat": 2, "epochs": 2.0, "license": "CC0-1.0",
-                **unknown,
-            },
-            "shapes": {
-                "category": "general", "available": 30, "samples": 30, "repeat": 1, "epochs": 1.0, "license": "CC0-1.0",
-                **unknown,
+            "chats": {"category": "language", "available": 35, "samples": 70, "repeat": 2},
+            "shapes": {"category": "general", "available": 30, "samples": 30, "repeat": 1},
+        },
+        "details": {
+            "total": unknown,
+            "categories": {"general": unknown, "language": unknown},
+            "sources": {
+                "chats": {"epochs": 2.0, "license": "CC0-1.0", **unknown},
+                "shapes": {"epochs": 1.0, "license": "CC0-1.0", **unknown},
             },
         },
-        "reproduces": None,
         "resolved": {
             "name": "two",
             "include": {"sources": ["shapes", "chats"]},
             "sources": {"chats": {"repeat": 2}},
         },
-    }  # fmt: skip
+        "reproduces": None,
+    }
 
 
 def test_what_a_plan_amounts_to_is_what_the_release_holds(world: Catalog, store: Store):
@@ -84,10 +85,10 @@ def test_what_a_plan_amounts_to_is_what_the_release_holds(world: Catalog, store:
     counts = ingested_counts(store, world, ALL)
     document = plan_document(plan_mixture(ALL, world, counts), world, ALL, counts)
     for name, held in manifest["sources"].items():
-        entry = document["sources"][name]
+        entry = document["details"]["sources"][name]
         assert (entry["num_tokens"], entry["num_images"]) == (held["tokens"], held["images"])
-    assert document["num_tokens"] == sum(held["tokens"] for held in manifest["sources"].values())
-    assert 0.5 < document["num_bytes"] / manifest["num_bytes"] < 2
+    assert document["details"]["total"]["num_tokens"] == sum(held["tokens"] for held in manifest["sources"].values())
+    assert 0.5 < document["details"]["total"]["num_bytes"] / manifest["num_bytes"] < 2
 
 
 def test_stages_add_up(world: Catalog):
