@@ -61,7 +61,8 @@ def show_life(console: Console, life: Life) -> None:
     _show_turns(console, record)
     for verdict in life.verdicts:
         where = verdict.get("release") or f"pool {verdict.get('pool')}"
-        reason = f" ({verdict['reason']})" if verdict["reason"] else ""
+        detail = f": {verdict['detail']}" if verdict.get("detail") else ""
+        reason = f" ({verdict['reason']}{detail})" if verdict["reason"] else ""
         console.print(f"  {verdict['verdict']:<11} in {where}, by {verdict['stage']}{reason}", markup=False, highlight=False)
     if life.twin is not None:
         console.print(f"  its twin    {life.twin['sample_id']}", markup=False, highlight=False)
