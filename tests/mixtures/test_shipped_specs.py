@@ -75,6 +75,13 @@ def test_cambrian_7m_cuts_three_sources_as_published_and_no_other():
     assert all(entry["samples"] == CATALOG.sources[name].expected.samples_7m for name, entry in cut.items())
 
 
+def test_plans_warn_of_sources_that_are_known_to_overlap_benchmarks():
+    warnings = shipped("cambrian-7m")["warnings"]
+    for benchmark, source in (("mathvision", "mathvision"), ("scienceqa", "scienceqa"), ("chartqa", "data-engine")):
+        assert f"known to overlap benchmark '{benchmark}': {source}" in warnings
+    assert "licence unknown: " in "".join(warnings)
+
+
 @pytest.mark.parametrize("t", THRESHOLDS)
 def test_a_cap_per_annotation_file_comes_near_table_3(t: str):
     here, printed = THRESHOLDS[t]
