@@ -17,7 +17,7 @@ from training.chat import Template, tokenize_conversation
 from training.decode import Sample
 from training.errors import SampleError
 from training.layout import IMAGE_ID, Layout, lay_out
-from training.model.connector import ImageSize, num_image_tokens
+from training.model.geometry import ImageLayout, ImageSize, num_image_tokens
 from training.model.preprocess import ImageSpec, prepare_image
 
 

@@ -1,25 +1,31 @@
 """Towers, connector and a transformers language model put together, with SVA samplers between decoder layers.
 
-The samplers inside the language model are forward hooks on decoder layers of a stock model: after layer start + j * stride,
-sampler j updates the image cells, wherever they stand in the sequence, and nothing else. They run in training and in scoring
-alike; the published GPU path leaves them out by mistake (reference notes, trap 1), so its losses differ.
+The samplers inside the language model are forward hooks on decoder layers of a stock causal model: after layer
+start + j * stride, sampler j updates the image cells, wherever they stand in the sequence, and nothing else. They run in
+training, in scoring and in the prefill of generation alike; the published GPU path leaves them out by mistake (a defect of
+that code, not of its models), so its losses differ. transformers checkpoints a layer's `forward`, so hooks run once a pass.
 
-Shapes: B samples, T places, H width of the language model, V image tokens of the batch, N image cells, Y vocabulary.
+Shapes: B samples, T places, H width of the language model, V image tokens of the batch, N image cells, P trained places,
+Y vocabulary.
 """
 # ruff: noqa: N803, N806, N815 - names carry the shape suffixes above
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from training.errors import ConfigError
-from training.layout import IGNORE_ID, Layout
-from training.model.connector import Connector, ImageSize, ImageTokens, SamplerInputs
+from training.layout import IGNORE_ID, Layout, lay_out
+from training.model.connector import Connector, ImageTokens, SamplerInputs
+from training.model.geometry import ImageSize
+from training.model.mlp import MlpConnector
 from training.model.towers import Tower
 
 
@@ -37,36 +43,44 @@ class SamplerPlaces:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Output:
-    """Logits [B, T, Y] in float32; `loss` is the mean over trained tokens, 0 where there are none; `token_losses` [B, T-1] are
-    0 where nothing is trained and `num_targets` [B] counts trained tokens a sample."""
+    """`loss` is the mean over trained tokens, 0 where there are none; `token_losses` [B, T-1] are 0 where nothing is trained
+    and `is_right` [B, T-1] tells where a trained token was the likeliest; `num_targets` [B] counts trained tokens a sample."""
 
-    logits: Tensor
     loss: Tensor
     token_losses: Tensor
+    is_right: Tensor
     num_targets: Tensor
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Injection:
-    """What the hooks need during one forward pass: flat places of the image cells, and what they attend to."""
+    """What the hooks need during one forward pass: the batch's B and T, flat places of the image cells, what they attend to."""
 
+    shape: tuple[int, ...]
     places_N: Tensor
     inputs: SamplerInputs
 
 
 class Cambrian(nn.Module):
-    """The whole model. Towers are outside of its parameters: not trained, not saved, not moved by `to`."""
+    """The whole model. Frozen towers are outside of its parameters: not trained, not saved, not moved by `to`."""
 
     def __init__(
-        self, towers: Sequence[Tower], connector: Connector, language: PreTrainedModel, places: SamplerPlaces | None = None
+        self,
+        towers: Sequence[Tower],
+        connector: Connector | MlpConnector,
+        language: PreTrainedModel,
+        places: SamplerPlaces | None = None,
     ) -> None:
         super().__init__()
         self.connector = connector
         self.language = language
         self._towers = tuple(towers)
+        if any(tower.is_trained for tower in towers):
+            self.vision_towers = nn.ModuleList(towers)
         self._injection: _Injection | None = None
+        self._checkpoints = False
         places = places or SamplerPlaces()
-        layers = self._decoder().layers
+        layers = self.decoder_layers
         for sampler in range(connector.shape.num_samplers):
             layer = places.layer(sampler)
             if layer >= len(layers):
@@ -81,62 +95,122 @@ class Cambrian(nn.Module):
         """The encoders."""
         return self._towers
 
-    def move_towers(self, device: torch.device) -> None:
-        """Put the towers on a device."""
+    @property
+    def decoder_layers(self) -> nn.ModuleList:
+        """The language model's layers. Raises ConfigError for a model that shows none."""
+        layers = getattr(self._decoder(), "layers", None)
+        if not isinstance(layers, nn.ModuleList):
+            kind = self.language.config.model_type
+            raise ConfigError(f"language model '{kind}' has no list of decoder layers; use a decoder such as llama, qwen2 or phi3")
+        return layers
+
+    def move_towers(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Put the frozen towers on a device in a type; trained ones move with the model."""
         for tower in self._towers:
-            tower.to(device)
+            if not tower.is_trained:
+                tower.to(device, dtype)
+
+    def checkpoint_gradients(self) -> None:
+        """Recompute decoder layers and samplers in the backward pass instead of keeping what they computed."""
+        self._checkpoints = True
+        self.language.gradient_checkpointing_enable({"use_reentrant": False})
 
     def _decoder(self) -> Any:
         return self.language.get_decoder()  # type: ignore[no-untyped-call]
 
-    def _head(self) -> Any:
-        return self.language.get_output_embeddings()  # type: ignore[no-untyped-call]
-
     def _make_hook(self, sampler: int) -> Any:
         def update_cells(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-            if self._injection is None:
+            injection = self._injection
+            if injection is None:
                 return output
             hidden_BTH: Tensor = output[0] if isinstance(output, tuple) else output
-            flat = hidden_BTH.flatten(0, 1)
-            injection = self._injection
-            cells_N1H = flat[injection.places_N].unsqueeze(1)
-            inputs = injection.inputs
-            run = self.connector.vision_sampler_layers[sampler]
-            updated_NH = run(cells_N1H, inputs.context, inputs.features, inputs.masks).squeeze(1)
-            hidden_BTH = flat.index_copy(0, injection.places_N, updated_NH.to(flat.dtype)).view_as(hidden_BTH)
+            if hidden_BTH.shape[:2] != injection.shape:
+                if hidden_BTH.shape[1] == 1:  # a decoding step: the cells are in the cache, updated
+                    return output
+                raise ConfigError(
+                    f"samplers were prepared for {injection.shape} samples and places and met {tuple(hidden_BTH.shape[:2])}; "
+                    "generate with one beam"
+                )
+            hidden_BTH = self._update(sampler, hidden_BTH, injection)
             return (hidden_BTH, *output[1:]) if isinstance(output, tuple) else hidden_BTH
 
         return update_cells
+
+    def _update(self, sampler: int, hidden_BTH: Tensor, injection: _Injection) -> Tensor:
+        flat, inputs = hidden_BTH.flatten(0, 1), injection.inputs
+        cells_N1H = flat[injection.places_N].unsqueeze(1)
+        assert isinstance(self.connector, Connector)
+        run = self.connector.vision_sampler_layers[sampler]
+        arguments = (cells_N1H, inputs.context, inputs.features, inputs.masks)
+        if self._checkpoints and self.training:
+            updated_N1H = checkpoint(run, *arguments, use_reentrant=False)  # type: ignore[no-untyped-call]
+        else:
+            updated_N1H = run(*arguments)
+        return flat.index_copy(0, injection.places_N, updated_N1H.squeeze(1).to(flat.dtype)).view_as(hidden_BTH)
 
     def encode(self, pixels: Sequence[Tensor]) -> list[Tensor]:
         """Tower features of images, one tensor [I, 3, S, S] a tower."""
         return [tower(x) for tower, x in zip(self._towers, pixels, strict=True)]
 
     def forward(self, layout: Layout, pixels: Sequence[Tensor], image_sizes: Sequence[ImageSize]) -> Output:
-        """Logits and loss of a batch. A batch without images leaves the vision side out; one without targets has loss 0, and so
-        has one without samples, whose gradients are zeros: what a rank contributes that has run out of samples.
+        """Loss of a batch. A batch without images leaves the vision side out; one without targets, or without samples, has loss
+        0 and gradients of zero: what a rank contributes that has run out of samples.
         """
-        if not len(layout.origin_BT):
-            return self._score_nothing()
         features = self.encode(pixels) if image_sizes else []
-        return self.forward_features(layout, features, image_sizes)
+        return self.score(layout, features, image_sizes)
 
-    def forward_features(self, layout: Layout, features: Sequence[Tensor], image_sizes: Sequence[ImageSize]) -> Output:
+    def score(self, layout: Layout, features: Sequence[Tensor], image_sizes: Sequence[ImageSize]) -> Output:
         """As `forward`, from tower features [I, L_i, F_i]."""
-        images = self.connector(features, image_sizes) if image_sizes else None
-        embeds_BTH = self._embed(layout, images)
-        self._injection = self._find_cells(layout, images)
-        try:
-            hidden_BTH = self._decoder()(
+        num_samples = len(layout.origin_BT)
+        if not num_samples:
+            layout = _one_place(layout)
+        hidden_BTH = self._hidden(layout, features, image_sizes)
+        out = self._score(hidden_BTH, layout, with_images=bool(image_sizes))
+        if num_samples:
+            return out
+        nothing = out.token_losses[:0]
+        return Output(loss=out.loss, token_losses=nothing, is_right=nothing.bool(), num_targets=out.num_targets[:0])
+
+    def logits(self, layout: Layout, features: Sequence[Tensor], image_sizes: Sequence[ImageSize]) -> Tensor:
+        """Logits [B, T, Y] in float32, from tower features."""
+        return self._logits(self._hidden(layout, features, image_sizes))
+
+    @torch.no_grad()
+    def generate(self, layout: Layout, pixels: Sequence[Tensor], image_sizes: Sequence[ImageSize], **settings: Any) -> Tensor:
+        """Ids [B, new tokens] that transformers' `generate` gives under `settings`, for prompts of equal length.
+
+        The samplers run in the prefill; decoding steps read the cache. Raises ConfigError for prompts of unequal length.
+        """
+        if not bool(layout.attention_BT[:, -1].all()):
+            raise ConfigError("prompts differ in length; generate for one at a time, or for prompts of one length")
+        with self._embedded(layout, self.encode(pixels) if image_sizes else [], image_sizes) as embeds_BTH:
+            ids: Tensor = self.language.generate(  # type: ignore[operator]
+                inputs_embeds=embeds_BTH, attention_mask=layout.attention_BT.long(), **settings
+            )
+        return ids
+
+    def _hidden(self, layout: Layout, features: Sequence[Tensor], image_sizes: Sequence[ImageSize]) -> Tensor:
+        with self._embedded(layout, features, image_sizes) as embeds_BTH:
+            hidden: Tensor = self._decoder()(
                 inputs_embeds=embeds_BTH,
                 attention_mask=layout.attention_BT,
                 position_ids=layout.positions_BT,
                 use_cache=False,
             ).last_hidden_state
+            return hidden
+
+    @contextmanager
+    def _embedded(
+        self, layout: Layout, features: Sequence[Tensor], image_sizes: Sequence[ImageSize]
+    ) -> Iterator[Tensor]:
+        """Input embeddings [B, T, H]; while they are in use the samplers know the batch's images, and no longer."""
+        images: ImageTokens | None = self.connector(features, image_sizes) if image_sizes else None
+        embeds_BTH = self._embed(layout, images)
+        self._injection = self._find_cells(layout, images)
+        try:
+            yield embeds_BTH
         finally:
             self._injection = None
-        logits_BTY = self._head()(hidden_BTH).float()
-        return self._score(logits_BTY, layout, with_images=images is not None)
 
     def _embed(self, layout: Layout, images: ImageTokens | None) -> Tensor:
         text_WH: Tensor = self.language.get_input_embeddings()(layout.text_W)
@@ -149,7 +223,7 @@ class Cambrian(nn.Module):
     @staticmethod
     def _find_cells(layout: Layout, images: ImageTokens | None) -> _Injection | None:
         """Places of the image cells that were not cut off, in the order of the batch, and the rows that belong to them."""
-        if images is None:
+        if images is None or images.sampler_inputs is None:
             return None
         num_text = len(layout.text_W)
         cell_of_token = torch.full((layout.num_image_tokens + 1,), -1, device=layout.origin_BT.device)
@@ -157,20 +231,41 @@ class Cambrian(nn.Module):
         token_of_place = (layout.origin_BT.flatten() - num_text).clamp(min=-1)  # -1 reads the extra entry at the end
         cells = cell_of_token[token_of_place]
         places_N = (cells >= 0).nonzero().squeeze(1)
-        return _Injection(places_N=places_N, inputs=images.sampler_inputs.rows(cells[places_N]))
+        inputs = images.sampler_inputs.rows(cells[places_N])
+        return _Injection(tuple(layout.origin_BT.shape), places_N, inputs)
 
-    def _score_nothing(self) -> Output:
-        zero = torch.stack([p.sum() * 0 for p in self.parameters() if p.requires_grad]).sum().float()
-        nothing = zero.detach().new_zeros(0, 0)
-        return Output(logits=nothing.unsqueeze(-1), loss=zero, token_losses=nothing, num_targets=nothing.sum(dim=1).long())
+    def _logits(self, hidden: Tensor) -> Tensor:
+        head: Any = self.language.get_output_embeddings()  # type: ignore[no-untyped-call]
+        logits: Tensor = head(hidden).float()
+        return logits
 
-    def _score(self, logits_BTY: Tensor, layout: Layout, *, with_images: bool) -> Output:
+    def _score(self, hidden_BTH: Tensor, layout: Layout, *, with_images: bool) -> Output:
+        """Logits are computed at trained places alone: with a vocabulary of 128,000 the others would cost more than a layer."""
         targets = layout.labels_BT[:, 1:]
-        losses = functional.cross_entropy(
-            logits_BTY[:, :-1].flatten(0, 1), targets.flatten(), ignore_index=IGNORE_ID, reduction="none"
-        ).view(targets.shape)
-        num_targets = (targets != IGNORE_ID).sum(dim=1)
-        loss = losses.sum() / num_targets.sum().clamp(min=1)
-        if not with_images:  # every rank must hand DDP a gradient for every parameter
-            loss = loss + sum((p.sum() * 0 for p in self.connector.parameters() if p.requires_grad), start=loss.new_zeros(()))
-        return Output(logits=logits_BTY, loss=loss, token_losses=losses.detach(), num_targets=num_targets)
+        is_target = targets != IGNORE_ID
+        logits_PY = self._logits(hidden_BTH[:, :-1][is_target])
+        losses_P = functional.cross_entropy(logits_PY, targets[is_target], reduction="none")
+        loss = losses_P.sum() / is_target.sum().clamp(min=1)
+        if not with_images:  # every rank must have a gradient for every parameter
+            unused = [*self.connector.parameters(), *(p for tower in self._towers for p in tower.parameters())]
+            loss = loss + sum((p.sum() * 0 for p in unused if p.requires_grad), start=loss.new_zeros(()))
+        token_losses = losses_P.detach().new_zeros(targets.shape)
+        token_losses[is_target] = losses_P.detach()
+        is_right = torch.zeros_like(is_target)
+        is_right[is_target] = logits_PY.argmax(dim=-1) == targets[is_target]
+        return Output(loss=loss, token_losses=token_losses, is_right=is_right, num_targets=is_target.sum(dim=1))
+
+
+def _one_place(layout: Layout) -> Layout:
+    """A batch of one untrained token, so that a rank without samples takes part in everything that ranks do together."""
+    token = layout.text_W.new_zeros(2)
+    made = lay_out([token.cpu()], [token.cpu() + IGNORE_ID], [[]])
+    device = layout.text_W.device
+    return Layout(
+        text_W=made.text_W.to(device),
+        origin_BT=made.origin_BT.to(device),
+        labels_BT=made.labels_BT.to(device),
+        attention_BT=made.attention_BT.to(device),
+        positions_BT=made.positions_BT.to(device),
+        num_image_tokens=0,
+    )

@@ -1,7 +1,9 @@
 """From encoder features to image tokens for the language model: projectors, query groups of the SVA, newline tokens.
 
-All parameters have their published names (without the leading `model.`). Only the cells that an image really covers
-are computed and handed on: padding is cropped before the SVA wherever a query's result does not depend on other queries.
+All parameters have their published names (without the leading `model.`). In the cropped layout only the cells that an image
+really covers are computed and handed on: padding goes before the SVA wherever a query's result does not depend on other
+queries. In the padded layout, which the published models were trained with, every image keeps its whole grid and the
+language model is told what of it is padding (`training/model/padding.py`). With one query group both give the same loss.
 
 Shapes: I images, L tokens of an encoder, F its width, D hidden width, H width of the language model, N image cells of all
 images together, M keys of a region.
@@ -16,12 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from training.errors import ConfigError
-from training.model.geometry import Box, box_cells, region_mask, unpadded_box
+from training.model.geometry import Box, ImageLayout, ImageSize, box_cells, image_box, region_mask
 from training.model.sva import VisionTokenSampler, split_regions
 from training.model.towers import resample_grid
-
-ImageSize = tuple[int, int]
-"""Width and height in pixels, before padding."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +36,7 @@ class ConnectorShape:
     image_side: int = 24
     depth: int = 3
     num_samplers: int = 0
+    image_layout: ImageLayout = ImageLayout.CROPPED
 
     def __post_init__(self) -> None:
         for side in (*self.query_sides, self.image_side):
@@ -68,18 +68,20 @@ class ImageTokens:
     tokens: Tensor
     cells: Tensor
     lengths: list[int]
-    sampler_inputs: SamplerInputs
+    sampler_inputs: SamplerInputs | None
 
 
-def image_boxes(sizes: Sequence[ImageSize], side: int) -> list[Box]:
-    """What each image covers of the image grid."""
-    return [unpadded_box(side, width, height) for width, height in sizes]
-
-
-def num_image_tokens(size: ImageSize, side: int) -> int:
-    """Tokens of one image in the sequence, newlines included."""
-    box = unpadded_box(side, *size)
-    return box.height * (box.width + 1)
+def add_newlines(cells_NH: Tensor, newline_H: Tensor, boxes: Sequence[Box], inner: SamplerInputs | None) -> ImageTokens:
+    """Image tokens from the cells of all images: every row of a grid gets the newline at its right end."""
+    parts, is_cell = [], []
+    for box, cells in zip(boxes, torch.split(cells_NH, [box.height * box.width for box in boxes]), strict=True):
+        newline = newline_H.to(cells.dtype).expand(box.height, 1, -1)
+        parts.append(torch.cat([cells.view(box.height, box.width, -1), newline], dim=1).flatten(0, 1))
+        mask = torch.ones(box.height, box.width + 1, dtype=torch.bool)
+        mask[:, -1] = False
+        is_cell.append(mask.flatten())
+    places = torch.cat(is_cell).nonzero().squeeze(1).to(cells_NH.device)
+    return ImageTokens(tokens=torch.cat(parts), cells=places, lengths=[len(part) for part in parts], sampler_inputs=inner)
 
 
 class Connector(nn.Module):
@@ -112,13 +114,13 @@ class Connector(nn.Module):
         projected = [self.get_submodule(f"mm_projector_aux_{i}")(x) for i, x in enumerate(features)]
         global_ID = projected[0].mean(dim=1)
         side = self.shape.image_side
-        boxes = image_boxes(sizes, side)
+        boxes = [image_box(side, size, self.shape.image_layout) for size in sizes]
         cells = [box_cells(side, box).flatten() + image * side * side for image, box in enumerate(boxes)]
         kept_N = torch.cat(cells).to(global_ID.device)
         inner = self._inputs(projected, global_ID, sizes, side, kept_N)
         groups = [self._run_group(g, projected, global_ID, sizes, kept_N, inner) for g in range(len(self.shape.query_sides))]
         tokens_NH = self.mm_projector(torch.cat(groups, dim=-1))
-        return self._with_newlines(tokens_NH, boxes, inner)
+        return add_newlines(tokens_NH, self.image_newline, boxes, inner)
 
     def _inputs(
         self, projected: Sequence[Tensor], global_ID: Tensor, sizes: Sequence[ImageSize], side: int, rows_N: Tensor
@@ -156,14 +158,3 @@ class Connector(nn.Module):
         if side == image_side:
             return out_ND
         return resample_grid(out_ND.view(len(sizes), side * side, -1), image_side).flatten(0, 1)[kept_N]
-
-    def _with_newlines(self, tokens_NH: Tensor, boxes: Sequence[Box], inner: SamplerInputs) -> ImageTokens:
-        parts, is_cell = [], []
-        for box, tokens in zip(boxes, torch.split(tokens_NH, [box.height * box.width for box in boxes]), strict=True):
-            newline = self.image_newline.to(tokens.dtype).expand(box.height, 1, -1)
-            parts.append(torch.cat([tokens.view(box.height, box.width, -1), newline], dim=1).flatten(0, 1))
-            mask = torch.ones(box.height, box.width + 1, dtype=torch.bool)
-            mask[:, -1] = False
-            is_cell.append(mask.flatten())
-        cells = torch.cat(is_cell).nonzero().squeeze(1).to(tokens_NH.device)
-        return ImageTokens(tokens=torch.cat(parts), cells=cells, lengths=[len(part) for part in parts], sampler_inputs=inner)

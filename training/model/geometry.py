@@ -5,9 +5,21 @@ image so narrow that nothing would be left keeps the middle cells, where the pub
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import torch
 from torch import Tensor
+
+
+ImageSize = tuple[int, int]
+"""Width and height in pixels, before padding."""
+
+
+class ImageLayout(StrEnum):
+    """What of a padded image's grid goes into the sequence: the cells it covers, or all of them, with padding masked."""
+
+    CROPPED = "cropped"
+    PADDED = "padded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +54,17 @@ def unpadded_box(side: int, image_width: int, image_height: int) -> Box:
 def _margin(side: int, shorter: int, longer: int) -> int:
     kept = max(1, int(shorter * (side / longer)))
     return (side - kept) // 2
+
+
+def image_box(side: int, size: ImageSize, layout: ImageLayout) -> Box:
+    """The cells of a side x side grid that go into the sequence."""
+    return unpadded_box(side, *size) if layout is ImageLayout.CROPPED else Box(0, side, 0, side)
+
+
+def num_image_tokens(size: ImageSize, side: int, layout: ImageLayout = ImageLayout.CROPPED) -> int:
+    """Tokens of one image in the sequence, newlines included."""
+    box = image_box(side, size, layout)
+    return box.height * (box.width + 1)
 
 
 def box_cells(side: int, box: Box) -> Tensor:

@@ -79,21 +79,27 @@ def join_stages(stages: list[Tensor], side: int) -> Tensor:
 
 
 class Tower(nn.Module):
-    """A frozen encoder. `spec` says how it wants its images, `width` is F."""
+    """An encoder, frozen unless `is_trained`. `spec` says how it wants its images, `width` is F."""
 
-    def __init__(self, kind: TowerKind, backbone: PreTrainedModel, *, side_px: int, grid_side: int) -> None:
+    def __init__(
+        self, kind: TowerKind, backbone: PreTrainedModel, *, side_px: int, grid_side: int, is_trained: bool = False
+    ) -> None:
         super().__init__()
         mean, std, pad_mean = _COLOURS[kind]
         self.kind = kind
         self.grid_side = grid_side
         self.spec = ImageSpec(side_px=side_px, mean=mean, std=std, pad_mean=pad_mean)
         self.width = _width(kind, backbone.config)
-        self.backbone = backbone.requires_grad_(False)
-        self.train(False)
+        self.is_trained = is_trained
+        self.backbone = backbone.requires_grad_(is_trained)
+        self.train(is_trained)
 
-    @torch.no_grad()
     def forward(self, pixels_BCSS: Tensor) -> Tensor:
         """Tokens [B, L, F] of images [B, 3, S, S], row-major."""
+        with torch.set_grad_enabled(self.is_trained and torch.is_grad_enabled()):
+            return self._encode(pixels_BCSS.to(self.backbone.dtype))
+
+    def _encode(self, pixels_BCSS: Tensor) -> Tensor:
         if self.kind is TowerKind.CONVNEXT:
             output = self.backbone(pixels_BCSS, output_hidden_states=True)
             stages = output.hidden_states[-len(self.backbone.config.hidden_sizes) :]
@@ -108,8 +114,8 @@ class Tower(nn.Module):
         return last[:, 1:] if self.kind is TowerKind.DINOV2 else last
 
     def train(self, mode: bool = True) -> "Tower":
-        """Stay in evaluation mode: a frozen encoder has no use for dropout."""
-        return super().train(False)
+        """A frozen encoder stays in evaluation mode: it has no use for dropout."""
+        return super().train(mode and self.is_trained)
 
 
 def _width(kind: TowerKind, config: PretrainedConfig) -> int:

@@ -9,18 +9,19 @@ from training.checkpoint import export_cambrian, load_cambrian
 from training.errors import ConfigError
 from training.layout import IMAGE_ID, lay_out
 from training.model.cambrian import Cambrian, SamplerPlaces
-from training.model.connector import Connector, ConnectorShape, num_image_tokens
-from training.model.geometry import unpadded_box
+from training.model.connector import Connector, ConnectorShape
+from training.model.geometry import ImageLayout, num_image_tokens, unpadded_box
+from training.model.padding import mask_padding
 
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}
 PIPELINES = ["p1_square", "p2_nonsquare_batch2", "p3_connector_only_text_sample"]
 
 
-def tiny_cambrian(*, num_samplers=2, query_sides=(4,), layers=4, seed=0):
+def tiny_cambrian(*, num_samplers=2, query_sides=(4,), layers=4, seed=0, image_layout=ImageLayout.CROPPED):
     torch.manual_seed(seed)
     shape = ConnectorShape(
         tower_widths=(20, 24), tower_sides=(4, 8), language_dim=48, hidden_dim=32, query_sides=query_sides,
-        image_side=4, depth=1, num_samplers=num_samplers,
+        image_side=4, depth=1, num_samplers=num_samplers, image_layout=image_layout,
     )  # fmt: skip
     config = LlamaConfig(
         vocab_size=64,
@@ -33,7 +34,7 @@ def tiny_cambrian(*, num_samplers=2, query_sides=(4,), layers=4, seed=0):
     return Cambrian([], Connector(shape), LlamaForCausalLM(config), SamplerPlaces(start=0, stride=2))
 
 
-def golden_cambrian(golden):
+def golden_cambrian(golden, image_layout=ImageLayout.CROPPED):
     config = golden.metadata["config"]
     shape = ConnectorShape(
         tower_widths=tuple(config["fake_tower_dims"]),
@@ -44,6 +45,7 @@ def golden_cambrian(golden):
         image_side=round(config["image_token_len"] ** 0.5),
         depth=config["connector_depth"],
         num_samplers=0 if config["connector_only"] else config["num_of_vision_sampler_layers"],
+        image_layout=image_layout,
     )
     names = [
         "vocab_size",
@@ -68,10 +70,13 @@ def golden_batch(golden, model):
     labels = [golden[f"in.sample{number}.labels"] for number in range(len(samples))]
     shown = [number for number, sample in enumerate(samples) if sample.get("img", True)]
     sizes = [tuple(samples[number]["size"]) for number in shown]
-    side = model.connector.shape.image_side
-    lengths = [[num_image_tokens(tuple(samples[n]["size"]), side)] if n in shown else [] for n in range(len(samples))]
+    side, image_layout = model.connector.shape.image_side, model.connector.shape.image_layout
+    lengths = [
+        [num_image_tokens(tuple(samples[n]["size"]), side, image_layout)] if n in shown else [] for n in range(len(samples))
+    ]
     features = [x[shown] for x in golden.series("in.tower_feat_")]
-    return lay_out(ids, labels, lengths), features, sizes
+    layout = lay_out(ids, labels, lengths)
+    return mask_padding(layout, sizes, side) if image_layout is ImageLayout.PADDED else layout, features, sizes
 
 
 @pytest.mark.parametrize("name", PIPELINES[:2])
@@ -84,10 +89,61 @@ def test_logits_equal_the_published_unpadded_path(name):
     side = model.connector.shape.image_side
     boxes = [unpadded_box(side, *size) for size in sizes]
     assert [[box.height, box.width] for box in boxes] == golden["unpad.final_hw"].tolist()
-    out = model.forward_features(layout, features, sizes)
     kept = layout.attention_BT
-    torch.testing.assert_close(out.logits[kept], golden["unpad.logits"][kept], **CLOSE)
-    torch.testing.assert_close(out.loss, golden["unpad.loss"], **CLOSE)
+    torch.testing.assert_close(model.logits(layout, features, sizes)[kept], golden["unpad.logits"][kept], **CLOSE)
+    loss = model.score(layout, features, sizes).loss
+    torch.testing.assert_close(loss, golden["unpad.loss"], **CLOSE)
+    assert not torch.allclose(loss, golden["unpad.loss_without_inllm_layers"], **CLOSE)  # what the published code does on a GPU
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_the_padded_layout_equals_the_published_collator(name):
+    """Ids, labels, attention, positions and logits wherever something stands. The published code gives a text-only sample a
+    masked dummy image, which ours leaves out: its own text is compared.
+    """
+    golden = Golden(f"{name}.safetensors")
+    model = golden_cambrian(golden, ImageLayout.PADDED)
+    layout, features, sizes = golden_batch(golden, model)
+    logits = model.logits(layout, features, sizes)
+    for row, sample in enumerate(golden.metadata["samples"]):
+        theirs = golden["static.collated.attention_mask"][row].bool()
+        ours = layout.attention_BT[row]
+        if sample.get("img", True):
+            length = int((layout.origin_BT[row] < len(layout.text_W) + layout.num_image_tokens).sum())
+            assert torch.equal(ours[:length], theirs[:length])
+            for mine, name_of_theirs in ((layout.labels_BT, "labels"), (layout.positions_BT, "position_ids")):
+                assert torch.equal(mine[row, :length], golden[f"static.collated.{name_of_theirs}"][row, :length])
+        assert torch.equal(layout.labels_BT[row][ours], golden["static.collated.labels"][row][theirs])
+        torch.testing.assert_close(logits[row][ours], golden["static.logits"][row][theirs], **CLOSE)
+    loss = model.score(layout, features, sizes).loss
+    torch.testing.assert_close(loss, golden["static.loss"], **CLOSE)
+
+
+@pytest.mark.parametrize("size", [(40, 40), (60, 30), (20, 50), (300, 7), (5, 700)])
+def test_both_layouts_give_the_same_loss(size):
+    ids = sequence(1, 2, IMAGE_ID, 5, 6)
+    losses = []
+    for image_layout in ImageLayout:
+        model = tiny_cambrian(image_layout=image_layout).eval()
+        layout = lay_out([ids], [ids], [[num_image_tokens(size, 4, image_layout)]])
+        if image_layout is ImageLayout.PADDED:
+            layout = mask_padding(layout, [size], 4)
+        losses.append(model.score(layout, features_of(1), [size]).loss)
+    torch.testing.assert_close(losses[0], losses[1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(40, 40), (60, 30), (20, 50)])
+def test_masks_of_every_query_group_fit_its_own_grid(size):
+    """The published padded path lays masks out for the last grid alone (a defect with several groups and oblong images)."""
+    ids = sequence(1, IMAGE_ID, 5, 6)
+    losses = []
+    for image_layout in ImageLayout:
+        model = tiny_cambrian(image_layout=image_layout, query_sides=(2, 4)).eval()
+        layout = lay_out([ids], [ids], [[num_image_tokens(size, 4, image_layout)]])
+        if image_layout is ImageLayout.PADDED:
+            layout = mask_padding(layout, [size], 4)
+        losses.append(model.score(layout, features_of(1), [size]).loss)
+    torch.testing.assert_close(losses[0], losses[1], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", PIPELINES)
@@ -96,7 +152,7 @@ def test_loss_and_gradients_equal_the_published_training_path(name):
     golden = Golden(f"{name}.safetensors")
     model = golden_cambrian(golden)
     layout, features, sizes = golden_batch(golden, model)
-    out = model.forward_features(layout, features, sizes)
+    out = model.score(layout, features, sizes)
     torch.testing.assert_close(out.loss, golden["static.loss"], **CLOSE)
     out.loss.backward()
     gradients = {f"model.{name}": p.grad for name, p in model.connector.named_parameters()}
@@ -145,26 +201,26 @@ def test_images_anywhere_and_several_equal_samples_alone():
     ids = [sequence(1, IMAGE_ID, 5, 6, IMAGE_ID, 7), sequence(2, 3), sequence(9, 8, 7, IMAGE_ID)]
     sizes, features = [(10, 10), (20, 5), (5, 20)], features_of(3)
     lengths = [[num_image_tokens(sizes[0], 4), num_image_tokens(sizes[1], 4)], [], [num_image_tokens(sizes[2], 4)]]
-    together = model.forward_features(lay_out(ids, ids, lengths), features, sizes).logits
+    together = model.logits(lay_out(ids, ids, lengths), features, sizes)
     owned = [slice(0, 2), slice(0, 0), slice(2, 3)]
     for row, images in enumerate(owned):
         layout = lay_out([ids[row]], [ids[row]], [lengths[row]])
-        alone = model.forward_features(layout, [x[images] for x in features], sizes[images]).logits[0]
+        alone = model.logits(layout, [x[images] for x in features], sizes[images])[0]
         torch.testing.assert_close(together[row, : len(alone)], alone, atol=1e-5, rtol=1e-4)
 
 
 def test_text_alone_is_the_plain_language_model():
     model = tiny_cambrian().eval()
     ids = sequence(3, 4, 5)
-    out = model.forward_features(lay_out([ids], [ids], [[]]), [], [])
-    torch.testing.assert_close(out.logits, model.language(ids.unsqueeze(0)).logits)
+    logits = model.logits(lay_out([ids], [ids], [[]]), [], [])
+    torch.testing.assert_close(logits, model.language(ids.unsqueeze(0)).logits)
 
 
 def test_a_batch_without_targets_has_loss_zero_and_finite_gradients():
     model = tiny_cambrian()
     ids = sequence(1, IMAGE_ID, 2)
     layout = lay_out([ids], [torch.full((3,), -100)], [[num_image_tokens((8, 8), 4)]])
-    out = model.forward_features(layout, features_of(1), [(8, 8)])
+    out = model.score(layout, features_of(1), [(8, 8)])
     assert out.loss.item() == 0
     out.loss.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
@@ -173,7 +229,7 @@ def test_a_batch_without_targets_has_loss_zero_and_finite_gradients():
 def test_a_text_batch_gives_every_parameter_a_gradient():
     model = tiny_cambrian()
     ids = sequence(1, 2, 3)
-    model.forward_features(lay_out([ids], [ids], [[]]), [], []).loss.backward()
+    model.score(lay_out([ids], [ids], [[]]), [], []).loss.backward()
     assert all(p.grad is not None for p in model.parameters())
 
 
@@ -181,26 +237,26 @@ def test_an_image_cut_off_at_the_limit_still_runs():
     model = tiny_cambrian().eval()
     ids = sequence(1, IMAGE_ID, 2, 3)
     lengths = [[num_image_tokens((8, 8), 4)]]
-    whole = model.forward_features(lay_out([ids], [ids], lengths), features_of(1), [(8, 8)]).logits
-    cut = model.forward_features(lay_out([ids], [ids], lengths, max_tokens=7), features_of(1), [(8, 8)]).logits
+    whole = model.logits(lay_out([ids], [ids], lengths), features_of(1), [(8, 8)])
+    cut = model.logits(lay_out([ids], [ids], lengths, max_tokens=7), features_of(1), [(8, 8)])
     torch.testing.assert_close(cut, whole[:, :7], atol=1e-5, rtol=1e-4)
 
 
 def test_groups_of_different_sides_are_interpolated():
     model = tiny_cambrian(query_sides=(2, 4)).eval()
     ids = sequence(1, IMAGE_ID, 2)
-    out = model.forward_features(lay_out([ids], [ids], [[num_image_tokens((16, 8), 4)]]), features_of(1), [(16, 8)])
-    assert out.logits.isfinite().all()
+    logits = model.logits(lay_out([ids], [ids], [[num_image_tokens((16, 8), 4)]]), features_of(1), [(16, 8)])
+    assert logits.isfinite().all()
 
 
 def test_samplers_change_the_logits():
     with_samplers = tiny_cambrian().eval()
     ids, lengths = sequence(1, IMAGE_ID, 2, 3), [[num_image_tokens((8, 8), 4)]]
     layout = lay_out([ids], [ids], lengths)
-    before = with_samplers.forward_features(layout, features_of(1), [(8, 8)]).logits
+    before = with_samplers.logits(layout, features_of(1), [(8, 8)])
     for parameter in with_samplers.connector.vision_sampler_layers.parameters():
         torch.nn.init.zeros_(parameter)
-    after = with_samplers.forward_features(layout, features_of(1), [(8, 8)]).logits
+    after = with_samplers.logits(layout, features_of(1), [(8, 8)])
     assert not torch.allclose(before, after, atol=1e-4)
 
 
