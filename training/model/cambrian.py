@@ -113,7 +113,7 @@ class Cambrian(nn.Module):
     def checkpoint_gradients(self) -> None:
         """Recompute decoder layers and samplers in the backward pass instead of keeping what they computed."""
         self._checkpoints = True
-        self.language.gradient_checkpointing_enable({"use_reentrant": False})
+        self.language.activation_checkpointing_enable({"use_reentrant": False})
 
     def _decoder(self) -> Any:
         return self.language.get_decoder()  # type: ignore[no-untyped-call]
