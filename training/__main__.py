@@ -19,7 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from training import distributed
 from training.config import RunConfig, load_config
 from training.errors import TrainingError
-from training.loop import RunReport, StepReport, Trainer
+from training.loop import RunReport, Trainer
+from training.metrics import StepReport
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,6 +6,7 @@ characters it covers. The published code tokenises each round again and counts; 
 whole sample, so there is nothing to equal there: here every answer and its end token are trained.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -45,6 +46,12 @@ class Template:
     between_rounds: str = ""
     has_bos: bool = False
     is_caption: bool = False
+
+    @property
+    def markers(self) -> list[str]:
+        """Tokens that must be known to a tokenizer as one."""
+        text = "".join((self.opening, self.human_start, self.human_end, self.gpt_start, self.gpt_end))
+        return sorted(set(re.findall(r"<\|[^|>]+\|>|</s>", text)))
 
 
 TEMPLATES: dict[str, Template] = {

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from training.chat import TEMPLATES
 from training.decode import MAX_IMAGE_PIXELS
 from training.errors import ConfigError
-from training.model.towers import TowerKind
+from training.model.geometry import ImageLayout
+from training.model.published import TowerKind
 from training.stream import WINDOW
 
 Positive = Annotated[int, Field(gt=0)]
@@ -25,26 +26,48 @@ class _Settings(BaseModel):
 
 
 class TowerConfig(_Settings):
-    """One vision encoder: random weights from transformers `config` values, or those in the local folder `path`."""
+    """One vision encoder: a `backbone` of the registry, or a `kind` with `side_px` and transformers `config` values.
 
-    kind: TowerKind
-    side_px: Positive
-    grid_side: Positive
+    Its weights are random, or those in the local transformers folder `path`, or those in the safetensors file `weights` with
+    open_clip or timm names. Tokens are resampled to grid_side x grid_side (default: the backbone's own grid). `is_trained`
+    makes it part of what both stages train.
+    """
+
+    backbone: str | None = None
+    kind: TowerKind | None = None
+    side_px: Positive | None = None
+    grid_side: Positive | None = None
     config: dict[str, Any] | None = None
     path: Path | None = None
+    weights: Path | None = None
+    is_trained: bool = False
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "TowerConfig":
+        given = [self.kind, self.side_px, self.config]
+        if self.backbone is not None and any(value is not None for value in given):
+            raise ValueError("give either backbone, or kind, side_px and config, not both")
+        if self.backbone is None and (None in (self.kind, self.side_px, self.grid_side) or (self.config or self.path) is None):
+            raise ValueError("give backbone, or kind, side_px, grid_side and config (or path)")
+        if self.path is not None and self.weights is not None:
+            raise ValueError("give either path or weights, not both")
+        return self
 
 
 class LanguageConfig(_Settings):
-    """The language model: random weights from `config` of a transformers model type, or those in the local folder `path`."""
+    """The language model: random weights from `config` of a transformers model type, or those in the local folder `path`.
 
-    kind: Literal["llama", "phi3", "qwen2"] = "llama"
+    With both, the folder's configuration must hold the values of `config`: a guard against the wrong folder.
+    """
+
+    kind: Literal["llama", "mistral", "phi3", "qwen2", "qwen3"] = "llama"
     config: dict[str, Any] | None = None
     path: Path | None = None
 
     @model_validator(mode="after")
-    def _one_origin(self) -> "LanguageConfig":
-        if (self.config is None) == (self.path is None):
-            raise ValueError("give either config (random weights) or path (a local folder), not both")
+    def _some_origin(self) -> "LanguageConfig":
+        if self.config is None and self.path is None:
+            raise ValueError("give config (random weights) or path (a local folder)")
         return self
 
 
@@ -57,10 +80,12 @@ class SamplersConfig(_Settings):
 
 
 class ModelConfig(_Settings):
-    """Towers, connector and language model."""
+    """Towers, connector and language model. `image_layout` cropped and padded give the same loss; cropped is shorter."""
 
     towers: Annotated[tuple[TowerConfig, ...], Field(min_length=1)]
     language: LanguageConfig
+    connector: Literal["sva", "mlp"] = "sva"
+    image_layout: ImageLayout = ImageLayout.CROPPED
     hidden_dim: Positive = 1024
     query_sides: Annotated[tuple[Positive, ...], Field(min_length=1)] = (24,)
     image_side: Positive = 24
@@ -84,7 +109,10 @@ class TextConfig(_Settings):
 
 
 class DataConfig(_Settings):
-    """How samples are streamed; `num_samples` is the length of an epoch of a weighted mixture."""
+    """How samples are streamed; `num_samples` is the length of an epoch of a weighted mixture.
+
+    `text_only` allows releases without a single image.
+    """
 
     shuffle: Literal["block", "full", "file"] = "block"
     window: Positive = WINDOW
@@ -92,6 +120,7 @@ class DataConfig(_Settings):
     num_workers: Annotated[int, Field(ge=0)] = 0
     on_error: Literal["raise", "skip"] = "raise"
     max_image_pixels: Positive = MAX_IMAGE_PIXELS
+    text_only: bool = False
 
     @model_validator(mode="after")
     def _skip_needs_one_process(self) -> "DataConfig":
@@ -101,12 +130,19 @@ class DataConfig(_Settings):
 
 
 class OptimisationConfig(_Settings):
-    """Optimiser and schedule; `batch_size` is a rank's. Rates left out are the stage's, steps left out one epoch."""
+    """Optimiser and schedule. `batch_size` is a rank's, `accumulation` the number of batches to an optimiser step.
+
+    Rates left out are the stage's, steps left out one epoch. With `base_batch_size` rates are those of a global batch of that
+    size and are scaled by the square root of the run's share of it, as the published recipe does.
+    """
 
     batch_size: Positive = 8
+    accumulation: Positive = 1
     num_train_steps: Positive | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     sampler_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    tower_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    base_batch_size: Positive | None = None
     warmup_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
@@ -119,8 +155,19 @@ class CheckpointConfig(_Settings):
     keep: Positive = 2
 
 
+class ParallelConfig(_Settings):
+    """Several processes: `replicate` holds the model on each (DDP), `shard` splits weights, gradients and optimiser (FSDP2).
+
+    `ray_workers` starts that many on a Ray cluster by Ray Train; else torchrun starts them.
+    """
+
+    mode: Literal["replicate", "shard"] = "replicate"
+    ray_workers: Positive | None = None
+
+
 class RunConfig(_Settings):
-    """A whole run. `release` is a release, a list of them, or {release: weight}; `start_from` a safetensors file of weights."""
+    """A whole run. `release` is a release, a list of them, or {release: weight}; `start_from` weights with published names: a
+    safetensors file, a run's export or one of its checkpoints."""
 
     release: str | tuple[str, ...] | dict[str, float] | None = None
     output: Path
@@ -129,6 +176,9 @@ class RunConfig(_Settings):
     start_from: Path | None = None
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["float32", "bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
+    parallel: ParallelConfig = ParallelConfig()
+    tensorboard: bool = False
     model: ModelConfig
     text: TextConfig = TextConfig()
     data: DataConfig = DataConfig()
@@ -136,9 +186,13 @@ class RunConfig(_Settings):
     checkpoint: CheckpointConfig = CheckpointConfig()
 
     def fingerprint(self) -> str:
-        """Hash of the settings that decide the weights: two runs of the same one are the same run."""
-        deciding = self.model_dump(mode="json", exclude={"output", "release", "device", "checkpoint"})
-        del deciding["data"]["num_workers"]
+        """Hash of the settings that decide what is trained on what: two runs of the same one are the same run.
+
+        How a step's samples are split over processes and batches is not among them, so that a run may go on elsewhere.
+        """
+        how = {"output", "release", "device", "checkpoint", "parallel", "tensorboard", "gradient_checkpointing"}
+        deciding = self.model_dump(mode="json", exclude=how)
+        del deciding["data"]["num_workers"], deciding["optimisation"]["batch_size"], deciding["optimisation"]["accumulation"]
         content = json.dumps(deciding, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 

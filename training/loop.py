@@ -1,24 +1,21 @@
-"""The train loop: batches in order, one optimiser step each, a checkpoint now and then, exactly resumable.
+"""The train loop: batches in order, an optimiser step for every few of them, a checkpoint now and then, exactly resumable.
 
 A step is counted in `train_step`s, from 1. Ranks step together: one that has run out of samples in an epoch's last step takes
-part with an empty batch. After a stop at any moment the run goes on from its last checkpoint as if nothing had happened.
+part with empty batches. After a stop at any moment the run goes on from its last checkpoint as if nothing had happened, and in
+another number of processes with exactly the samples that were left.
 """
 
-import json
+import logging
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
 
 from training import distributed
 from training.build import (
@@ -29,59 +26,55 @@ from training.build import (
     build_optimiser,
     build_stream,
     build_tokenizer,
+    check_images,
+    freeze,
+    global_batch_size,
 )
 from training.checkpoint import (
     TrainState,
     list_checkpoints,
-    load_cambrian,
     load_checkpoint,
+    load_weights,
     read_state,
     save_checkpoint,
+    trained_names,
 )
-from training.collate import Batch, Collator
+from training.collate import Batch
 from training.config import RunConfig
 from training.errors import CheckpointError, LossError
-from training.model.cambrian import Cambrian, Output
-from training.reader import SampleStream
+from training.export import export_model
+from training.metrics import MetricsFile, StepReport, Tally, merge, report
+from training.model.cambrian import Output
 from training.stream import merge_states
 
-METRICS_NAME = "metrics.jsonl"
 CHECKPOINT_FOLDER = "checkpoints"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepReport:
-    """One train step: its loss over all ranks, and loss per trained token by source."""
-
-    step: int
-    loss: float
-    learning_rate: float
-    gradient_norm: float
-    num_samples: int
-    num_targets: int
-    loss_by_source: dict[str, float]
+EXPORT_FOLDER = "export"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunReport:
-    """A finished run."""
+    """A finished run. `too_long` counts samples left out because no answer stood before the limit of tokens."""
 
     first_loss: float
     last_loss: float
     num_train_steps: int
     checkpoint: str
+    export: str
     samples_by_category: dict[str, int]
     num_skipped: int
+    too_long: int
 
 
 @dataclass(kw_only=True, slots=True)
 class _Run:
-    """What changes while a run goes."""
+    """What changes while a run goes; counts are over all ranks."""
 
     step: int = 0
     first_loss: float = math.nan
     last_loss: float = math.nan
     samples: Counter[str]
+    too_long: int = 0
 
 
 class Trainer:
@@ -90,28 +83,42 @@ class Trainer:
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         tokenizer = build_tokenizer(config)
-        self.stream: SampleStream = build_stream(config)
-        self.model: Cambrian = build_model(config, vocab_size=len(tokenizer))
+        self.stream = build_stream(config)
+        check_images(config, self.stream)
+        self._device = torch.device(config.device)
+        self._dtype = torch.float32 if config.precision == "float32" else torch.bfloat16
+        self.model = build_model(config, vocab_size=len(tokenizer))
         if config.start_from is not None:
-            _load_weights(self.model, config.start_from)
+            load_weights(self.model, config.start_from)
+        freeze(config, self.model)
+        if config.gradient_checkpointing:
+            self.model.checkpoint_gradients()
+        self.model.to(self._device)
+        self.model.move_towers(self._device, self._dtype)
+        self._module = self._spread()
         self.optimiser = build_optimiser(config, self.model)
-        self._collator: Collator = build_collator(config, tokenizer, self.model.towers)
-        self._loader: DataLoader[Batch] = build_loader(config, self.stream, self._collator)
+        self._rates = [group["lr"] for group in self.optimiser.param_groups]
+        self._collator = build_collator(config, tokenizer, self.model.towers)
+        self._loader = build_loader(config, self.stream, self._collator)
         self._folder = config.output / CHECKPOINT_FOLDER
         self._run = _Run(samples=Counter())
-        self._device = torch.device(config.device)
-        self.model.to(self._device)
-        self.model.move_towers(self._device)
-        self.total_steps = config.optimisation.num_train_steps or self._batches_left()
         self._resume()
-        self._module: nn.Module = self.model
-        if distributed.world_size() > 1:
-            self._module = DistributedDataParallel(self.model)
+        self.total_steps = config.optimisation.num_train_steps or self._run.step + self._steps_left()
 
-    def _batches_left(self) -> int:
-        """Batches until the epoch ends, the same on every rank."""
+    def _spread(self) -> nn.Module:
+        """What is called for a batch: the model itself, or one that works together with other processes."""
+        if distributed.world_size() == 1:
+            return self.model
+        if self.config.parallel.mode == "shard":
+            distributed.shard(self.model, self._device, self._dtype)
+            return self.model
+        return distributed.replicate(self.model)
+
+    def _steps_left(self) -> int:
+        """Train steps until the epoch ends, the same on every rank."""
+        chosen = self.config.optimisation
         of_rank = math.ceil(self.stream.num_left / distributed.world_size())
-        return math.ceil(of_rank / self.config.optimisation.batch_size)
+        return math.ceil(math.ceil(of_rank / chosen.batch_size) / chosen.accumulation)
 
     def _resume(self) -> None:
         found = list_checkpoints(self._folder)
@@ -122,77 +129,115 @@ class Trainer:
             raise CheckpointError(
                 f"checkpoint '{found[-1]}' was made with other settings; undo the change, or give another `output`"
             )
+        now = global_batch_size(self.config)
+        if state.global_batch != now:
+            logger.warning("steps had %d samples until step %d, they have %d from here on", state.global_batch, state.step, now)
         load_checkpoint(found[-1], self.model, self.optimiser)
         self.stream.load_state_dict(state.stream)
-        mine = state.samples if distributed.is_main() else {}
-        self._run = _Run(step=state.step, first_loss=state.first_loss, last_loss=state.last_loss, samples=Counter(mine))
+        self._run = _Run(
+            step=state.step,
+            first_loss=state.first_loss,
+            last_loss=state.last_loss,
+            samples=Counter(state.samples),
+            too_long=state.too_long,
+        )
 
     def train(self, watch: Callable[[StepReport], None]) -> RunReport:
         """Train to the end; `watch` is told of every step. Raises LossError for a loss that is no number."""
-        metrics = self.config.output / METRICS_NAME
+        metrics = None
         if distributed.is_main():
-            self.config.output.mkdir(parents=True, exist_ok=True)
-            _forget_steps_after(metrics, self._run.step)
+            metrics = MetricsFile(self.config.output, after_step=self._run.step, tensorboard=self.config.tensorboard)
         self.model.train()
         while self._run.step < self.total_steps:
-            self._train_epoch(metrics, watch)
+            for step in self._train_epoch():
+                if metrics is not None:
+                    metrics.write(step)
+                    watch(step)
             self.stream.set_epoch(self.stream.epoch + 1)
-        counts = sum(distributed.gather(self._run.samples), Counter())
+        if metrics is not None:
+            metrics.close()
+        export = self.config.output / EXPORT_FOLDER
+        export_model(export, self.model, self.config)
         return RunReport(
             first_loss=self._run.first_loss,
             last_loss=self._run.last_loss,
             num_train_steps=self._run.step,
             checkpoint=str(list_checkpoints(self._folder)[-1]),
-            samples_by_category=dict(sorted(counts.items())),
+            export=str(export),
+            samples_by_category=dict(sorted(self._run.samples.items())),
             num_skipped=sum(distributed.gather(self.stream.num_skipped)),
+            too_long=self._run.too_long,
         )
 
-    def _train_epoch(self, metrics: Path, watch: Callable[[StepReport], None]) -> None:
+    def _train_epoch(self) -> Iterator[StepReport]:
+        """Steps until the epoch or the run ends; a step's checkpoint is written after its report was taken."""
         delivered = 0
-        for batch in self._padded(self._batches_left()):
-            report = self._train_step(batch)
-            delivered += len(batch.sample_ids)
-            self._run.samples.update(batch.categories)
-            if distributed.is_main():
-                with metrics.open("a") as file:
-                    file.write(json.dumps(asdict(report)) + "\n")
-                watch(report)
+        num_steps = self._steps_left()  # before an iteration begins, which counts as the next one from then on
+        batches = iter(self._loader)
+        for _ in range(num_steps):
+            begun = time.perf_counter()
+            given = [self._next_batch(batches) for _ in range(self.config.optimisation.accumulation)]
+            waited = time.perf_counter() - begun
+            delivered += sum(batch.num_given for batch in given)
+            yield self._train_step(given, begun=begun, waited=waited)
             is_last = self._run.step == self.total_steps
             if is_last or self._run.step % self.config.checkpoint.every == 0:
                 self._save(delivered)
             if is_last:
                 return
 
-    def _padded(self, num_batches: int) -> Iterator[Batch]:
-        """The epoch's batches, then empty ones where other ranks still have some."""
-        num_given = 0
-        for batch in self._loader:
-            yield batch
-            num_given += 1
-        for _ in range(num_given, num_batches):
-            yield self._collator([])
+    def _next_batch(self, batches: Iterator[Batch]) -> Batch:
+        """The next batch, or an empty one where only other ranks still have some."""
+        batch = next(batches, None)
+        return self._collator([]) if batch is None else batch
 
-    def _train_step(self, batch: Batch) -> StepReport:
-        run, config = self._run, self.config
+    def _train_step(self, batches: list[Batch], *, begun: float, waited: float) -> StepReport:
+        run = self._run
         factor = schedule_factor(run.step, self.total_steps, self._warmup_ratio())
-        for group in self.optimiser.param_groups:
-            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
-        batch = batch.to(self._device)
-        with self._autocast():
-            out: Output = self._module(batch.layout, batch.pixels, batch.image_sizes)
-        self._check_loss(out, batch)
-        out.loss.backward()  # type: ignore[no-untyped-call]
+        for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
+        tally = Tally(wait_seconds=waited)
+        for number, batch in enumerate(batches):
+            self._learn(batch, tally, share=1 / len(batches), is_last=number == len(batches) - 1)
         trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
-        norm = float(nn.utils.clip_grad_norm_(trained, config.optimisation.clip_norm))
+        norm = _number(nn.utils.clip_grad_norm_(trained, self.config.optimisation.clip_norm))
+        tally.seconds = time.perf_counter() - begun
+        whole = merge(distributed.gather(tally))
+        self._check_numbers(whole, norm, batches)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         run.step += 1
-        report = self._report(out, batch, learning_rate=max(g["lr"] for g in self.optimiser.param_groups), norm=norm)
-        if report.num_targets:
-            run.last_loss = report.loss
+        step = report(
+            whole,
+            step=run.step,
+            learning_rate=max(group["lr"] for group in self.optimiser.param_groups),
+            gradient_norm=norm,
+            num_ranks=distributed.world_size(),
+        )
+        run.samples.update(step.samples_by_category)
+        run.too_long += step.too_long
+        if step.num_targets:
+            run.last_loss = step.loss
         if run.step == 1:
-            run.first_loss = report.loss
-        return report
+            run.first_loss = step.loss
+        return step
+
+    def _learn(self, batch: Batch, tally: Tally, *, share: float, is_last: bool) -> None:
+        """Forward and backward of one batch of a step."""
+        batch = batch.to(self._device)
+        with distributed.gradients_stay(self._module, is_last=is_last):
+            with self._autocast():
+                out: Output = self._module(batch.layout, batch.pixels, batch.image_sizes)
+            (out.loss * share).backward()  # type: ignore[no-untyped-call]
+        losses = out.token_losses.sum(dim=1).tolist()
+        for source, category, loss, count in zip(
+            batch.sources, batch.categories, losses, out.num_targets.tolist(), strict=True
+        ):
+            tally.add(source, category, loss, count)
+        tally.num_tokens += int(batch.layout.attention_BT.sum())
+        tally.too_long += len(batch.too_long)
+        if not torch.isfinite(out.loss):
+            tally.bad_samples += batch.sample_ids
 
     def _warmup_ratio(self) -> float:
         chosen = self.config.optimisation.warmup_ratio
@@ -201,36 +246,20 @@ class Trainer:
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.config.precision == "float32":
             return nullcontext()
-        return torch.autocast(self._device.type, dtype=torch.bfloat16)
+        return torch.autocast(self._device.type, dtype=self._dtype)
 
-    def _check_loss(self, out: Output, batch: Batch) -> None:
-        if not torch.isfinite(out.loss):
-            raise LossError(
-                f"train step {self._run.step + 1}: the loss is {out.loss.item()} on the samples {', '.join(batch.sample_ids)}; "
-                "look at them with `curate why`, or lower the learning rate"
-            )
-
-    def _report(self, out: Output, batch: Batch, *, learning_rate: float, norm: float) -> StepReport:
-        sums: Counter[str] = Counter()
-        targets: Counter[str] = Counter()
-        losses = out.token_losses.sum(dim=1).tolist()
-        for source, loss, count in zip(batch.sources, losses, out.num_targets.tolist(), strict=True):
-            sums[source] += loss
-            targets[source] += count
-        gathered = distributed.gather((sums, targets, len(batch.sample_ids)))
-        all_sums: Counter[str] = Counter()
-        all_targets: Counter[str] = Counter()
-        for rank_sums, rank_targets, _ in gathered:
-            all_sums.update(rank_sums)
-            all_targets.update(rank_targets)
-        return StepReport(
-            step=self._run.step,
-            loss=all_sums.total() / max(1, all_targets.total()),
-            learning_rate=learning_rate,
-            gradient_norm=norm,
-            num_samples=sum(count for _, _, count in gathered),
-            num_targets=all_targets.total(),
-            loss_by_source={name: all_sums[name] / count for name, count in sorted(all_targets.items()) if count},
+    def _check_numbers(self, whole: Tally, norm: float, batches: list[Batch]) -> None:
+        """All ranks stop together, before a step that would spoil the weights."""
+        bad = whole.bad_samples
+        if not bad and math.isfinite(norm):
+            return
+        what = "the loss is no finite number"
+        if not bad:
+            what = f"the gradient's norm is {norm}"
+            bad = tuple(name for ids in distributed.gather([b.sample_ids for b in batches]) for part in ids for name in part)
+        raise LossError(
+            f"train step {self._run.step + 1}: {what} on the samples {', '.join(bad)}; "
+            "look at them with `curate why`, or lower the learning rate"
         )
 
     def _save(self, delivered: int) -> None:
@@ -243,11 +272,18 @@ class Trainer:
             fingerprint=self.config.fingerprint(),
             first_loss=self._run.first_loss,
             last_loss=self._run.last_loss,
-            samples=dict(sorted(sum(distributed.gather(self._run.samples), Counter()).items())),
+            global_batch=global_batch_size(self.config),
+            samples=dict(sorted(self._run.samples.items())),
+            too_long=self._run.too_long,
+            trained=trained_names(self.model),
         )
-        if distributed.is_main():
-            save_checkpoint(self._folder, self.model, self.optimiser, state, keep=self.config.checkpoint.keep)
-        distributed.gather(None)  # nobody goes on, or looks for the checkpoint, before it is there
+        save_checkpoint(self._folder, self.model, self.optimiser, state, self.config)
+
+
+def _number(value: Tensor) -> float:
+    """A scalar of one process or of a tensor split over several."""
+    whole: Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
+    return float(whole)
 
 
 def schedule_factor(step: int, total_steps: int, warmup_ratio: float) -> float:
@@ -256,25 +292,3 @@ def schedule_factor(step: int, total_steps: int, warmup_ratio: float) -> float:
     if step < warmup:
         return step / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup)))
-
-
-def _load_weights(model: Cambrian, path: Path) -> None:
-    try:
-        weights = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"`start_from` names '{path}', which cannot be read as safetensors: {error}") from error
-    load_cambrian(model, weights)
-
-
-def _forget_steps_after(metrics: Path, step: int) -> None:
-    """Drop lines of steps that will be taken again."""
-    if metrics.exists():
-        lines = [line for line in metrics.read_text().splitlines() if _step_of(line) <= step]
-        metrics.write_text("".join(line + "\n" for line in lines))
-
-
-def _step_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):  # the last line of a run that was killed while writing
-        return math.inf

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.support.runs import run_settings
-from training.build import build_model, build_optimiser, build_stream
+from training.build import build_model, build_optimiser, build_stream, freeze
 from training.config import RunConfig
 from training.errors import ConfigError
 from training.model.names import named_parameters
@@ -21,6 +21,7 @@ def rates(optimiser, model):
 def test_stage_1_trains_the_vision_side_at_two_rates():
     settings = config(stage=1, optimisation={"learning_rate": None})
     model = build_model(settings, vocab_size=300)
+    freeze(settings, model)
     found = rates(build_optimiser(settings, model), model)
     assert not any(name.startswith(("model.layers", "lm_head", "model.embed_tokens")) for name in found)
     assert len(found) == len(list(model.connector.parameters()))
@@ -32,6 +33,7 @@ def test_stage_1_trains_the_vision_side_at_two_rates():
 def test_stage_2_trains_everything_but_the_towers_at_one_rate():
     settings = config(stage=2, optimisation={"learning_rate": None})
     model = build_model(settings, vocab_size=300)
+    freeze(settings, model)
     found = rates(build_optimiser(settings, model), model)
     assert set(found.values()) == {4e-5}
     assert found.keys() == {name for name, _ in named_parameters(model)}

@@ -2,7 +2,9 @@ import json
 
 import pytest
 import torch
+from safetensors import safe_open
 
+from tests.support.runs import run_settings
 from tests.training.model.test_cambrian import tiny_cambrian
 from training.checkpoint import (
     TrainState,
@@ -12,12 +14,28 @@ from training.checkpoint import (
     load_checkpoint,
     read_state,
     save_checkpoint,
+    trained_names,
 )
+from training.config import RunConfig
 from training.errors import CheckpointError
+from training.shards import load_tensors
+
+TENSORS = "tensors/shard-00001-model-00001-of-00001.safetensors"
 
 
-def state(step):
-    return TrainState(step=step, stream={"a": 1}, fingerprint="f", first_loss=2.0, last_loss=1.0, samples={"ocr": 3})
+def config(keep=2):
+    return RunConfig.model_validate(run_settings(release="r", output="o", checkpoint={"keep": keep}))
+
+
+def state(step, model):
+    return TrainState(
+        step=step, stream={"a": 1}, fingerprint="f", first_loss=2.0, last_loss=1.0, global_batch=4, samples={"ocr": 3},
+        too_long=1, trained=trained_names(model),
+    )  # fmt: skip
+
+
+def save(folder, model, optimiser, step, keep=2):
+    return save_checkpoint(folder, model, optimiser, state(step, model), config(keep))
 
 
 def optimiser_of(model):
@@ -34,11 +52,11 @@ def test_a_checkpoint_brings_everything_back(tmp_path):
     model = tiny_cambrian(seed=1)
     optimiser = optimiser_of(model)
     step_once(model, optimiser)
-    path = save_checkpoint(tmp_path, model, optimiser, state(4), keep=2)
+    path = save(tmp_path, model, optimiser, 4)
     torch.manual_seed(5)
     other = tiny_cambrian(seed=2)
     other_optimiser = optimiser_of(other)
-    assert load_checkpoint(path, other, other_optimiser) == state(4)
+    assert load_checkpoint(path, other, other_optimiser) == state(4, model)
     step_once(model, optimiser)
     step_once(other, other_optimiser)
     for name, value in export_cambrian(model).items():
@@ -48,7 +66,7 @@ def test_a_checkpoint_brings_everything_back(tmp_path):
 def test_random_state_comes_back(tmp_path):
     model = tiny_cambrian()
     torch.manual_seed(11)
-    path = save_checkpoint(tmp_path, model, optimiser_of(model), state(1), keep=1)
+    path = save(tmp_path, model, optimiser_of(model), 1)
     expected = torch.rand(3)
     load_checkpoint(path, model, optimiser_of(model))
     assert torch.equal(torch.rand(3), expected)
@@ -57,7 +75,7 @@ def test_random_state_comes_back(tmp_path):
 def test_only_the_last_are_kept(tmp_path):
     model = tiny_cambrian()
     for step in (1, 2, 10):
-        save_checkpoint(tmp_path, model, optimiser_of(model), state(step), keep=2)
+        save(tmp_path, model, optimiser_of(model), step)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000002", "step-00000010"]
 
 
@@ -66,25 +84,45 @@ def test_a_half_written_checkpoint_is_not_there(tmp_path):
     assert list_checkpoints(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimiser.pt", "state.json"])
+@pytest.mark.parametrize("name", [TENSORS, "random-00000.safetensors", "state.json"])
 def test_broken_files_are_named(tmp_path, name):
     model = tiny_cambrian()
-    path = save_checkpoint(tmp_path, model, optimiser_of(model), state(1), keep=1)
+    path = save(tmp_path, model, optimiser_of(model), 1)
     (path / name).write_bytes(b"{broken")
-    with pytest.raises(CheckpointError, match=r"step-00000001.*delete the folder"):
+    with pytest.raises(CheckpointError, match=r"step-00000001.*delete"):
         load_checkpoint(path, model, optimiser_of(model))
 
 
-def test_a_pickled_function_is_not_run(tmp_path):
-    class Attack:
-        def __reduce__(self):
-            return (print, ("executed",))
-
+def test_nothing_in_a_checkpoint_is_a_pickle(tmp_path):
     model = tiny_cambrian()
-    path = save_checkpoint(tmp_path, model, optimiser_of(model), state(1), keep=1)
-    torch.save(Attack(), path / "optimiser.pt")
-    with pytest.raises(CheckpointError):
-        load_checkpoint(path, model, optimiser_of(model))
+    path = save(tmp_path, model, optimiser_of(model), 1)
+    assert {file.suffix for file in path.rglob("*") if file.is_file()} == {".safetensors", ".json"}
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    model = tiny_cambrian()
+    path = save(tmp_path, model, optimiser_of(model), 1)
+    with pytest.raises(CheckpointError, match="another model"):
+        other = tiny_cambrian(layers=5)
+        load_checkpoint(path, other, optimiser_of(other))
+    with pytest.raises(CheckpointError, match="another shape"):
+        other = tiny_cambrian(query_sides=(2, 4))
+        other.connector.image_newline = torch.nn.Parameter(torch.zeros(49))
+        load_tensors(path / "tensors", {"model.image_newline": other.connector.image_newline.data})
+
+
+def test_what_is_frozen_is_not_written(tmp_path):
+    model = tiny_cambrian()
+    model.language.requires_grad_(False)
+    path = save(tmp_path, model, torch.optim.AdamW(model.connector.parameters()), 1)
+    names = read_metadata(path)
+    assert any(name.startswith("model.vision_sampler") for name in names)
+    assert not any("lm_head" in name or "model.layers" in name for name in names)
+
+
+def read_metadata(path):
+    with safe_open(next((path / "tensors").glob("*.safetensors")), "pt") as file:
+        return list(file.keys())
 
 
 def test_state_must_have_its_fields(tmp_path):

@@ -5,6 +5,7 @@ from PIL import Image
 from training.chat import get_template
 from training.collate import Collator
 from training.errors import SampleError
+from training.model.geometry import ImageLayout
 from training.model.preprocess import HALF, ImageSpec
 from training.tokenizers import build_byte_tokenizer
 
@@ -47,8 +48,28 @@ def test_no_samples_make_an_empty_batch():
     assert len(collator()([]).layout.origin_BT) == 0
 
 
-def test_long_samples_are_cut():
-    assert collator(max_tokens=9)([sample("a", (9, 9))]).layout.origin_BT.shape == (1, 9)
+def test_long_samples_are_cut_where_an_answer_stays():
+    whole = collator()([sample("a", (9, 9))])
+    length = whole.layout.origin_BT.shape[1]
+    cut = collator(max_tokens=length - 1)([sample("a", (9, 9))])
+    assert cut.layout.origin_BT.shape == (1, length - 1)
+    assert (cut.layout.labels_BT != -100).sum() == 2  # of the answer "ab" and its end token
+    assert (cut.sample_ids, cut.too_long, cut.num_given) == (("a",), (), 1)
+
+
+def test_samples_without_an_answer_before_the_limit_are_left_out_and_told():
+    whole = collator()([sample("a", (9, 9))])
+    first = int((whole.layout.labels_BT[0] != -100).nonzero()[0])
+    batch = collator(max_tokens=first)([sample("a", (9, 9)), sample("b")])
+    assert (batch.sample_ids, batch.too_long, batch.num_given) == (("b",), ("a",), 2)
+    assert (batch.pixels, batch.image_sizes) == ((), ())
+    assert collator(max_tokens=first + 1)([sample("a", (9, 9))]).sample_ids == ("a",)
+    assert collator(max_tokens=3)([sample("a", (9, 9))]).layout.origin_BT.shape == (0, 0)
+
+
+def test_the_padded_layout_has_whole_grids():
+    batch = collator(image_layout=ImageLayout.PADDED)([sample("a", (10, 2))])
+    assert batch.layout.num_image_tokens == 2 * 3
 
 
 def test_markers_and_images_must_agree():

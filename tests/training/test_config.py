@@ -32,9 +32,11 @@ def test_arguments_replace_the_file(tmp_path):
         ({"text": {"template": "gemma"}}, "template 'gemma' is unknown; valid are v1"),
         ({"stage": 3}, "key 'stage'.*1 or 2"),
         ({"data": {"on_error": "skip", "num_workers": 2}}, "needs num_workers 0"),
-        ({"model": {"language": {}}}, "either config"),
+        ({"model": {"language": {}}}, "give config"),
         ({"model": {"towers": []}}, "model.towers"),
-        ({"model": {"towers": [{"kind": "vit", "side_px": 8, "grid_side": 1}]}}, "model.towers.0.kind"),
+        ({"model": {"towers": [{"kind": "resnet", "side_px": 8, "grid_side": 1}]}}, "model.towers.0.kind"),
+        ({"model": {"towers": [{"kind": "vit", "side_px": 8, "grid_side": 1}]}}, "give backbone, or kind"),
+        ({"model": {"towers": [{"backbone": "clip-l14-336", "side_px": 8}]}}, "give either backbone, or kind"),
         ({"release": None}, "--release"),
     ],
 )
@@ -62,4 +64,5 @@ def test_the_fingerprint_holds_what_decides_the_weights():
 
     same = fingerprint()
     assert fingerprint(output="p") == fingerprint(data={"num_workers": 2}) == fingerprint(checkpoint={"every": 9}) == same
-    assert len({same, fingerprint(seed=4), fingerprint(optimisation={"batch_size": 5}), fingerprint(data={"window": 8})}) == 4
+    assert fingerprint(optimisation={"batch_size": 2, "accumulation": 2}) == fingerprint(parallel={"mode": "shard"}) == same
+    assert len({same, fingerprint(seed=4), fingerprint(optimisation={"clip_norm": 5}), fingerprint(data={"window": 8})}) == 4

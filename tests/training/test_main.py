@@ -86,9 +86,7 @@ def test_a_killed_run_ends_in_the_same_weights(demo_release, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert command(*arguments, tmp_path / "killed").returncode == 0
-    expected, found = (
-        load_file(list_checkpoints(tmp_path / name / "checkpoints")[-1] / "model.safetensors") for name in ("whole", "killed")
-    )
+    expected, found = (load_file(tmp_path / name / "export" / "model.safetensors") for name in ("whole", "killed"))
     assert all(bool((value == expected[name]).all()) for name, value in found.items())
 
 

@@ -45,8 +45,8 @@ COLOURS: dict[TowerKind, Colours] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Backbone:
-    """One encoder. `config` are values of its transformers configuration, `norm_eps` that of all its LayerNorms where it differs
-    from transformers', `grid_side` the side of its own grid of tokens, `family` how it was supervised."""
+    """One encoder. `config` are values of its transformers configuration, `norm_eps` that of all its LayerNorms where it
+    differs from transformers', `grid_side` the side of its own grid of tokens, `family` how it was supervised."""
 
     kind: TowerKind
     family: str
@@ -63,7 +63,13 @@ def _vit(width: int, depth: int, heads: int, patch: int, mlp: int | None = None,
 
 
 def _dinov2(width: int, depth: int, heads: int, **more: Any) -> dict[str, Any]:
-    return {"hidden_size": width, "num_hidden_layers": depth, "num_attention_heads": heads, "patch_size": 14, "mlp_ratio": 4} | more
+    return {
+        "hidden_size": width,
+        "num_hidden_layers": depth,
+        "num_attention_heads": heads,
+        "patch_size": 14,
+        "mlp_ratio": 4,
+    } | more
 
 
 def _sam(width: int, depth: int, heads: int, whole: list[int]) -> dict[str, Any]:

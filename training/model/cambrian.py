@@ -101,7 +101,9 @@ class Cambrian(nn.Module):
         layers = getattr(self._decoder(), "layers", None)
         if not isinstance(layers, nn.ModuleList):
             kind = self.language.config.model_type
-            raise ConfigError(f"language model '{kind}' has no list of decoder layers; use a decoder such as llama, qwen2 or phi3")
+            raise ConfigError(
+                f"language model '{kind}' has no list of decoder layers; use a decoder such as llama, qwen2 or phi3"
+            )
         return layers
 
     def move_towers(self, device: torch.device, dtype: torch.dtype) -> None:
@@ -143,7 +145,7 @@ class Cambrian(nn.Module):
         run = self.connector.vision_sampler_layers[sampler]
         arguments = (cells_N1H, inputs.context, inputs.features, inputs.masks)
         if self._checkpoints and self.training:
-            updated_N1H = checkpoint(run, *arguments, use_reentrant=False)  # type: ignore[no-untyped-call]
+            updated_N1H = checkpoint(run, *arguments, use_reentrant=False)
         else:
             updated_N1H = run(*arguments)
         return flat.index_copy(0, injection.places_N, updated_N1H.squeeze(1).to(flat.dtype)).view_as(hidden_BTH)
@@ -184,9 +186,8 @@ class Cambrian(nn.Module):
         if not bool(layout.attention_BT[:, -1].all()):
             raise ConfigError("prompts differ in length; generate for one at a time, or for prompts of one length")
         with self._embedded(layout, self.encode(pixels) if image_sizes else [], image_sizes) as embeds_BTH:
-            ids: Tensor = self.language.generate(  # type: ignore[operator]
-                inputs_embeds=embeds_BTH, attention_mask=layout.attention_BT.long(), **settings
-            )
+            generate: Any = self.language.generate
+            ids: Tensor = generate(inputs_embeds=embeds_BTH, attention_mask=layout.attention_BT.long(), **settings)
         return ids
 
     def _hidden(self, layout: Layout, features: Sequence[Tensor], image_sizes: Sequence[ImageSize]) -> Tensor:
@@ -200,9 +201,7 @@ class Cambrian(nn.Module):
             return hidden
 
     @contextmanager
-    def _embedded(
-        self, layout: Layout, features: Sequence[Tensor], image_sizes: Sequence[ImageSize]
-    ) -> Iterator[Tensor]:
+    def _embedded(self, layout: Layout, features: Sequence[Tensor], image_sizes: Sequence[ImageSize]) -> Iterator[Tensor]:
         """Input embeddings [B, T, H]; while they are in use the samplers know the batch's images, and no longer."""
         images: ImageTokens | None = self.connector(features, image_sizes) if image_sizes else None
         embeds_BTH = self._embed(layout, images)

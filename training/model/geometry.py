@@ -10,7 +10,6 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
-
 ImageSize = tuple[int, int]
 """Width and height in pixels, before padding."""
 

@@ -20,12 +20,14 @@ from training.model.towers import resample_grid
 
 
 class MlpConnector(nn.Module):
-    """Everything between the towers and the language model, without an SVA. Of the shape it needs towers, image grid and width."""
+    """Everything between the towers and the language model, without an SVA."""
 
     def __init__(self, shape: ConnectorShape) -> None:
         super().__init__()
         if shape.num_samplers:
-            raise ConfigError("samplers inside the language model need the SVA; set model.samplers.count to 0 or connector to sva")
+            raise ConfigError(
+                "samplers inside the language model need the SVA; set model.samplers.count to 0 or connector to sva"
+            )
         self.shape = shape
         width = shape.language_dim
         self.mm_projector = nn.Sequential(nn.Linear(sum(shape.tower_widths), width), nn.GELU(), nn.Linear(width, width))

@@ -99,14 +99,16 @@ _RULES: dict[TowerKind, Rules] = {
 _JOINED = {"qkv.": ("q_proj.", "k_proj.", "v_proj."), "gate_up.": ("gate_proj.", "up_proj.")}
 
 
-def from_published_names(kind: TowerKind, weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def from_published_names(
+    kind: TowerKind, weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Tensor]:
     """Weights of an open_clip or timm file under the names in `shapes`, those of the transformers module.
 
     Names that no rule knows are another tower's or a head's. What a file does not hold is not in the result. Raises
     CheckpointError for a kind that has no published names here.
     """
     if kind not in _RULES:
-        raise CheckpointError(f"there is no mapping of published names for tower kind '{kind}'; give `path`, a transformers folder")
+        raise CheckpointError(f"no mapping of published names for tower kind '{kind}'; give `path`, a transformers folder")
     found: dict[str, Tensor] = {}
     for name, value in _strip_prefix(weights):
         for renamed, part in _rename(name, value, _RULES[kind]):

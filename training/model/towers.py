@@ -1,10 +1,10 @@
 """The vision encoders: each a transformers model behind one interface, pixels in, a square grid of tokens out.
 
-Which output is taken follows the published code: CLIP the layer before the last without its class token, encoders of open_clip
-their last layer normalised without it, SigLIP and I-JEPA the final one, DINOv2 and plain ViTs the final one without the class
-token, SAM its last layer before the neck, DPT its last layer unnormalised, ConvNeXt every stage resampled to one grid and joined
-on channels. Frozen towers run without gradients, and the model keeps them outside its parameters, so that no checkpoint or
-optimiser holds them; trained ones are part of it.
+Which output is taken follows the published code: CLIP the layer before the last without its class token, encoders of
+open_clip their last layer normalised without it, SigLIP and I-JEPA the final one, DINOv2 and plain ViTs the final one without
+the class token, SAM its last layer before the neck, DPT its last layer unnormalised, ConvNeXt every stage resampled to one
+grid and joined on channels. Frozen towers run without gradients, and the model keeps them outside its parameters, so that no
+checkpoint or optimiser holds them; trained ones are part of it.
 
 Shapes: B images, C channels, S pixels a side, L = grid_side ** 2 tokens, F feature width.
 """
@@ -58,8 +58,8 @@ _CLASSES: dict[TowerKind, tuple[type[PretrainedConfig], type[PreTrainedModel]]] 
 }
 _UNUSED_PARTS = ("pooler", "head", "neck")
 """Parts of the modules after what is taken: not kept."""
-_WITHOUT_END = {TowerKind.CONVNEXT}
-"""Kinds whose final normalisation is not used."""
+_UNUSED_NAMES = ("embeddings.mask_token", "layernorm.weight", "layernorm.bias")
+"""Parameters that may be absent from a file: DINOv2's mask, and ConvNeXt's final normalisation."""
 
 
 def resample_grid(features_BLF: Tensor, side: int) -> Tensor:
@@ -143,9 +143,7 @@ def backbone_row(name: str) -> Backbone:
 
 def plain_row(kind: TowerKind, *, side_px: int, grid_side: int, config: Mapping[str, Any] | None) -> Backbone:
     """A row for an encoder of a kind that is not in the registry."""
-    return Backbone(
-        kind=kind, family="", side_px=side_px, grid_side=grid_side, config=config or {}, colours=COLOURS[kind]
-    )
+    return Backbone(kind=kind, family="", side_px=side_px, grid_side=grid_side, config=config or {}, colours=COLOURS[kind])
 
 
 def build_tower(
@@ -178,8 +176,9 @@ def _prepare(backbone: PreTrainedModel, row: Backbone) -> None:
         holder: Any = backbone.vision_encoder if row.kind is TowerKind.SAM else backbone
         if getattr(holder, name, None) is not None:
             setattr(holder, name, nn.Identity() if name == "neck" else None)
-    if hasattr(backbone, "use_head"):
-        backbone.use_head = False
+    if row.kind is TowerKind.SIGLIP:
+        settings: Any = backbone
+        settings.use_head = False
     if row.norm_eps is not None:
         for module in backbone.modules():
             if isinstance(module, nn.LayerNorm):
@@ -190,9 +189,9 @@ def _take(backbone: PreTrainedModel, kind: TowerKind, path: Path) -> None:
     """Fill a module from a file with published names. What of the module is not used may be absent from the file."""
     expected = backbone.state_dict()
     named = from_published_names(kind, load_published(path), {name: tuple(value.shape) for name, value in expected.items()})
-    unused = {"embeddings.mask_token", "layernorm.weight", "layernorm.bias"} if kind in _WITHOUT_END else {"embeddings.mask_token"}
+    unused = _UNUSED_NAMES if kind is TowerKind.CONVNEXT else _UNUSED_NAMES[:1]
     faults = {
-        "missing": expected.keys() - named.keys() - unused,
+        "missing": expected.keys() - named.keys() - set(unused),
         "unknown": named.keys() - expected.keys(),
         "of another shape": {n for n in named.keys() & expected.keys() if named[n].shape != expected[n].shape},
     }

@@ -171,7 +171,9 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     del weights.tensors["cls_token"]
     weights.tensors["norm.weight"] = torch.ones(3)
     path = published(tmp_path, weights)
-    with pytest.raises(CheckpointError, match=r"1 missing \(embeddings.cls_token\); 16 unknown .*1 of another shape \(layernorm.we"):
+    with pytest.raises(
+        CheckpointError, match=r"1 missing \(embeddings.cls_token\); 16 unknown .*1 of another shape \(layernorm"
+    ):
         small_tower(TowerKind.VIT, weights=path)
     with pytest.raises(CheckpointError, match="no mapping of published names for tower kind 'sam'"):
         small_tower(TowerKind.SAM, weights=path)
