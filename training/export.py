@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import save_torch_state_dict
+from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from training import distributed
@@ -33,7 +34,7 @@ def export_model(folder: Path, model: Cambrian, config: RunConfig) -> None:
     """Publish a model, replacing an earlier export. All processes call it together; one of them writes."""
     weights: dict[str, Any] = dict(get_model_state_dict(model, options=_WHOLE))
     if distributed.is_main():
-        named = {published_name(name): value for name, value in weights.items()}
+        named = {published_name(name): _own(value) for name, value in weights.items()}
         if config.stage == 1:
             named = {name: value for name, value in named.items() if is_adapter(name) or is_tower(name)}
         temporary = folder.with_name(f".{folder.name}")
@@ -46,6 +47,11 @@ def export_model(folder: Path, model: Cambrian, config: RunConfig) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     distributed.wait_for_all()
+
+
+def _own(value: Tensor) -> Tensor:
+    """A tensor that fills its storage: what was gathered from several processes has room left behind it."""
+    return value if value.untyped_storage().nbytes() == value.nbytes else value.clone()
 
 
 def load_run(folder: Path) -> tuple[RunConfig, Cambrian]:

@@ -1,0 +1,143 @@
+"""Runs on two gloo processes: replicated and split models, and checkpoints that change hands."""
+
+import json
+import socket
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import distributed
+
+from tests.support.releases import demo_samples, write_release
+from tests.support.runs import run_settings
+from training.checkpoint import list_checkpoints
+from training.config import RunConfig
+from training.errors import LossError
+from training.loop import Trainer
+
+EPOCH = {"num_train_steps": None, "batch_size": 2, "learning_rate": 0.01}
+NUM_SAMPLES = 26
+
+
+def settings(release, output, **changes):
+    return RunConfig.model_validate(
+        run_settings(**{"release": str(release), "output": str(output), "optimisation": EPOCH} | changes)
+    )
+
+
+def run(config):
+    Trainer(config).train(lambda report: None)
+
+
+def two_ranks(rank, port, release, folder):
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    try:
+        replicate, shard = {"mode": "replicate"}, {"mode": "shard"}
+        run(settings(release, folder / "replicate", parallel=replicate))
+        run(settings(release, folder / "shard", parallel=shard))
+        fine = EPOCH | {"batch_size": 1, "accumulation": 2}
+        run(settings(release, folder / "accumulated", parallel=shard, optimisation=fine))
+        more = {"precision": "bfloat16", "gradient_checkpointing": True}
+        run(settings(release, folder / "bfloat16", parallel=shard, **more))
+        run(settings(release, folder / "elastic", parallel=shard, checkpoint={"every": 3, "keep": 9}))
+        resumed = settings(release, folder / "resumed", parallel=shard, checkpoint={"every": 3, "keep": 9})
+        if rank == 0:
+            keep_first_checkpoint(folder / "elastic", folder / "resumed")
+        distributed.barrier()
+        run(resumed)
+        trainer = Trainer(settings(release, folder / "nan", parallel=replicate))
+        if rank == 1:  # one rank alone goes wrong; both must stop
+            trainer.model.score = spoil(trainer.model.score)
+        try:
+            trainer.train(lambda report: None)
+        except LossError as error:
+            (folder / f"error-{rank}").write_text(str(error))
+    finally:
+        distributed.destroy_process_group()
+
+
+def spoil(score):
+    def spoilt(layout, features, sizes):
+        out = score(layout, features, sizes)
+        return type(out)(
+            loss=out.loss * torch.nan, token_losses=out.token_losses, is_right=out.is_right, num_targets=out.num_targets
+        )
+
+    return spoilt
+
+
+def keep_first_checkpoint(source, target):
+    first = list_checkpoints(source / "checkpoints")[0]
+    (target / "checkpoints").mkdir(parents=True)
+    first.rename(target / "checkpoints" / first.name)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    release = write_release(folder / "release", demo_samples(NUM_SAMPLES), samples_per_shard=10)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(two_ranks, args=(port, release, folder), nprocs=2)
+    return folder
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(folder):
+    return load_file(folder / "export" / "model.safetensors")
+
+
+def test_a_split_model_learns_as_a_replicated_one(done):
+    replicated, split = lines(done / "replicate"), lines(done / "shard")
+    assert [line["samples_by_source"] for line in replicated] == [line["samples_by_source"] for line in split]
+    assert [line["loss"] for line in split] == pytest.approx([line["loss"] for line in replicated], rel=1e-4)
+    expected = weights(done / "replicate")
+    for name, value in weights(done / "shard").items():
+        torch.testing.assert_close(value, expected[name], atol=2e-4, rtol=1e-3)
+
+
+def test_each_sample_comes_once_whatever_the_steps(done):
+    for name in ("shard", "accumulated", "bfloat16"):
+        assert sum(line["num_samples"] for line in lines(done / name)) == NUM_SAMPLES
+    assert len(lines(done / "shard")) == len(lines(done / "accumulated")) == 7
+
+
+def test_bfloat16_with_checkpointed_gradients_learns(done):
+    losses = [line["loss"] for line in lines(done / "bfloat16")]
+    assert losses[-1] < losses[0]
+    assert {value.dtype for value in weights(done / "bfloat16").values()} == {torch.float32}
+
+
+def test_two_split_ranks_resume_bit_for_bit(done):
+    expected = weights(done / "elastic")
+    assert all(torch.equal(value, expected[name]) for name, value in weights(done / "resumed").items())
+
+
+def test_a_checkpoint_of_two_ranks_goes_on_in_one_with_the_samples_that_are_left(done, tmp_path):
+    release = done / "release"
+    target = tmp_path / "one"
+    step_6 = list_checkpoints(done / "elastic" / "checkpoints")[-2]
+    assert step_6.name == "step-00000006"
+    (target / "checkpoints").mkdir(parents=True)
+    (target / "checkpoints" / step_6.name).symlink_to(step_6)
+    trainer = Trainer(settings(release, target, optimisation=EPOCH | {"batch_size": 1}))
+    report = trainer.train(lambda report: None)
+    assert report.num_train_steps == 6 + NUM_SAMPLES - 6 * 4
+    assert sum(report.samples_by_category.values()) == NUM_SAMPLES
+    seen = {}
+    for part in (lines(done / "elastic")[:6], lines(target)):
+        for line in part:
+            for source, count in line["samples_by_source"].items():
+                seen[source] = seen.get(source, 0) + count
+    assert seen == {source: sum(line["samples_by_source"].get(source, 0) for line in lines(done / "shard")) for source in seen}
+
+
+def test_all_ranks_stop_for_one_that_lost_its_numbers(done):
+    errors = {(done / f"error-{rank}").read_text() for rank in (0, 1)}
+    assert len(errors) == 1
+    assert "train step 1: the loss is no finite number on the samples demo" in errors.pop()
