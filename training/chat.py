@@ -7,6 +7,7 @@ whole sample, so there is nothing to equal there: here every answer and its end 
 """
 
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -132,6 +133,15 @@ def tokenize_conversation(
     return input_ids[:-1], labels[:-1]  # without the image that closed the last piece
 
 
+def tokenize_prompt(question: str, tokenizer: PreTrainedTokenizerBase, template: str | Template) -> list[int]:
+    """Ids of a question up to where its answer begins: those that training has there, whatever the tokenizer joins."""
+    asked = [{"from": "human", "value": question}, {"from": "gpt", "value": "A"}]
+    ids, labels = tokenize_conversation(asked, tokenizer, template)
+    while labels and labels[-1] != IGNORE_ID:
+        labels.pop()
+    return ids[: len(labels)]
+
+
 def segment_conversation(conversation: Sequence[Mapping[str, str]], template: Template) -> Iterator[Segment]:
     """The text of a conversation under a template, in order."""
     turns = _check_turns(conversation)
@@ -196,3 +206,9 @@ def _tokenize_piece(piece: Sequence[Segment], tokenizer: PreTrainedTokenizerBase
         first = start if stop > start else max(0, stop - 1)  # a bare space whose offsets were trimmed to nothing
         labels.append(token if any(is_trained[first:stop]) else IGNORE_ID)
     return ids, labels
+
+
+if __name__ == "__main__":  # the command needs the model; making tokens does not
+    from training.generation import main
+
+    sys.exit(main())
