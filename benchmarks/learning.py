@@ -1,7 +1,7 @@
 """Whether a model learns to see: trains the recipe `learning.yaml` on drawn pictures and asks about held-out ones.
 
-Every kind of question has four equally likely answers, so chance is a quarter. Three figures a model: held-out accuracy, the same
-with every picture blanked, and the same for a model whose SVA is replaced by the plain MLP connector. An answer is right when
+Every kind of question has four equally likely answers, so chance is a quarter. Accuracy is told for held-out pictures and for
+the same questions with every picture blanked, for the SVA and for the plain MLP connector in its place. An answer is right when
 each of its tokens, and its end, is the likeliest after those before it: just then greedy generation gives this answer.
 """
 

@@ -143,7 +143,7 @@ class Cambrian(nn.Module):
         cells_N1H = flat[injection.places_N].unsqueeze(1)
         assert isinstance(self.connector, Connector)
         run = self.connector.vision_sampler_layers[sampler]
-        arguments = (cells_N1H, inputs.context, inputs.features, inputs.masks)
+        arguments = (cells_N1H, inputs.context, inputs.features, inputs.masks, inputs.context_rows)
         if self._checkpoints and self.training:
             updated_N1H = checkpoint(run, *arguments, use_reentrant=False)
         else:

@@ -47,16 +47,21 @@ class ConnectorShape:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplerInputs:
-    """What samplers inside the language model attend to: context [N, 1, D], and per encoder [N, M, D] and [N, M]."""
+    """What samplers inside the language model attend to: the images' contexts [I, 1, D], the image [N] of each cell, and per
+    encoder [N, M, D] and [N, M]."""
 
     context: Tensor
+    context_rows: Tensor
     features: list[Tensor]
     masks: list[Tensor]
 
     def rows(self, index: Tensor) -> "SamplerInputs":
         """Some of the N image cells."""
         return SamplerInputs(
-            context=self.context[index], features=[x[index] for x in self.features], masks=[x[index] for x in self.masks]
+            context=self.context,
+            context_rows=self.context_rows[index],
+            features=[x[index] for x in self.features],
+            masks=[x[index] for x in self.masks],
         )
 
 
@@ -131,7 +136,8 @@ class Connector(nn.Module):
             for tower_side in self.shape.tower_sides
         ]
         return SamplerInputs(
-            context=global_ID[rows_N // (side * side)].unsqueeze(1),
+            context=global_ID.unsqueeze(1),
+            context_rows=rows_N // (side * side),
             features=[split_regions(x, side)[rows_N] for x in projected],
             masks=masks,
         )
@@ -154,7 +160,7 @@ class Connector(nn.Module):
             rows_N = torch.arange(len(sizes) * side * side, device=kept_N.device)
             inputs = self._inputs(projected, global_ID, sizes, side, rows_N)
         queries_N1D = self.vision_query[group].expand(len(rows_N), 1, -1)
-        out_ND: Tensor = sampler(queries_N1D, inputs.context, inputs.features, inputs.masks).squeeze(1)
+        out_ND: Tensor = sampler(queries_N1D, inputs.context, inputs.features, inputs.masks, inputs.context_rows).squeeze(1)
         if side == image_side:
             return out_ND
         return resample_grid(out_ND.view(len(sizes), side * side, -1), image_side).flatten(0, 1)[kept_N]

@@ -4,8 +4,8 @@ Parameter names are those of cambrian-mllm/cambrian (vision_sampler.py), so its 
 arranged otherwise. A row has one query and m x m keys per encoder; projecting the keys costs m * m products with a d x d
 matrix each for K and for V. Where m > 1 the projections are moved to the other side: the query is taken into key space
 (q_h W_k) and attention-weighted keys are averaged before W_v, one product each whatever m. For the 8B model (19 keys a
-query) that is 8 products instead of 38. LayerNorm's weight and bias go along: the weight scales the moved query, the bias
-adds one score a head and encoder, which matters because all encoders share one softmax.
+query) that is 8 products instead of 38. LayerNorm's weight and bias are taken into the projections, so that a key is
+normalised once for both; a bias adds one score a head and encoder, which matters because all encoders share one softmax.
 
 Shapes: N rows = batch * side * side, M = m * m keys of one encoder, H heads, E = head width, D hidden, Q query width,
 C context width, F key-value width of an encoder.
@@ -60,7 +60,7 @@ class RegionAttention(nn.Module):
     def forward(self, hidden_ND: Tensor, features: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Tensor:
         """Attend from hidden [N, D] to features [N, M_i, F_i]; masks [N, M_i] are True where a key counts. Gives [N, D]."""
         query_NHE = self.q_proj(hidden_ND).unflatten(-1, (NUM_HEADS, self.head_dim)) / math.sqrt(self.head_dim)
-        normed = [functional.layer_norm(x, x.shape[-1:]) for x in features]
+        normed = [_normalise(x) for x in features]
         scores = [self._scores(i, query_NHE, x, mask) for i, (x, mask) in enumerate(zip(normed, masks, strict=True))]
         weights_NHM = torch.softmax(torch.cat(scores, dim=-1), dim=-1)
         parts = torch.split(weights_NHM, [x.shape[1] for x in normed], dim=-1)
@@ -68,31 +68,44 @@ class RegionAttention(nn.Module):
         attended_ND: Tensor = self.o_proj(torch.stack(mixed).sum(dim=0).flatten(-2))
         return attended_ND
 
-    def _projection(self, kind: str, i: int) -> tuple[Tensor, Tensor, Tensor]:
-        """LayerNorm weight [F] and bias [F], and the projection by heads [H, E, F]."""
+    def _projection(self, kind: str, i: int) -> tuple[Tensor, Tensor]:
+        """LayerNorm's weight and bias taken into the projection after it: [D, F] and [D]."""
         norm, linear = self.get_submodule(f"{kind}_proj_{i}").children()
         assert isinstance(norm, nn.LayerNorm) and isinstance(linear, nn.Linear)
-        return norm.weight, norm.bias, linear.weight.view(NUM_HEADS, self.head_dim, -1)
+        return linear.weight * norm.weight, linear.weight @ norm.bias
+
+    def _by_heads(self, x: Tensor) -> Tensor:
+        return x.view(NUM_HEADS, self.head_dim, *x.shape[1:])
 
     def _scores(self, i: int, query_NHE: Tensor, normed_NMF: Tensor, mask_NM: Tensor | None) -> Tensor:
-        scale_F, shift_F, weight_HEF = self._projection("k", i)
+        weight_DF, shift_D = self._projection("k", i)
         if normed_NMF.shape[1] == 1:
-            key_NHE = torch.einsum("nf,hef->nhe", normed_NMF[:, 0] * scale_F + shift_F, weight_HEF)
-            scores_NHM = (query_NHE * key_NHE).sum(dim=-1, keepdim=True)
+            key_ND = functional.linear(normed_NMF[:, 0], weight_DF, shift_D)
+            scores_NHM = (query_NHE * key_ND.view_as(query_NHE)).sum(dim=-1, keepdim=True)
         else:
-            moved_NHF = torch.einsum("nhe,hef->nhf", query_NHE, weight_HEF)
-            scores_NHM = (moved_NHF * scale_F) @ normed_NMF.transpose(1, 2) + (moved_NHF @ shift_F).unsqueeze(-1)
+            moved_NHF = torch.einsum("nhe,hef->nhf", query_NHE, self._by_heads(weight_DF))
+            scores_NHM = moved_NHF @ normed_NMF.transpose(1, 2)
+            scores_NHM = scores_NHM + (query_NHE * self._by_heads(shift_D)).sum(dim=-1, keepdim=True)
         if mask_NM is None:
             return scores_NHM
         return scores_NHM.masked_fill(~mask_NM.unsqueeze(1), torch.finfo(scores_NHM.dtype).min)
 
     def _mix(self, i: int, weights_NHM: Tensor, normed_NMF: Tensor) -> Tensor:
-        scale_F, shift_F, weight_HEF = self._projection("v", i)
+        weight_DF, shift_D = self._projection("v", i)
         if normed_NMF.shape[1] == 1:
-            value_NHE = torch.einsum("nf,hef->nhe", normed_NMF[:, 0] * scale_F + shift_F, weight_HEF)
-            return weights_NHM * value_NHE
-        mean_NHF = (weights_NHM @ normed_NMF) * scale_F + weights_NHM.sum(dim=-1, keepdim=True) * shift_F
-        return torch.einsum("nhf,hef->nhe", mean_NHF, weight_HEF)
+            value_ND = functional.linear(normed_NMF[:, 0], weight_DF, shift_D)
+            return weights_NHM * value_ND.view(-1, NUM_HEADS, self.head_dim)
+        mean_NHF = weights_NHM.to(normed_NMF.dtype) @ normed_NMF
+        value_NHE = torch.einsum("nhf,hef->nhe", mean_NHF, self._by_heads(weight_DF))
+        return value_NHE + weights_NHM.sum(dim=-1, keepdim=True) * self._by_heads(shift_D)
+
+
+def _normalise(x: Tensor) -> Tensor:
+    """LayerNorm without its weights, once in the type that the products after it compute in."""
+    normed = functional.layer_norm(x, x.shape[-1:])
+    if torch.is_autocast_enabled(x.device.type):
+        return normed.to(torch.get_autocast_dtype(x.device.type))
+    return normed
 
 
 class TwoLinears(nn.Module):
@@ -127,10 +140,17 @@ class SamplerLayer(nn.Module):
         self._region_sides = tuple(region_sides)
 
     def forward(
-        self, query_NQ: Tensor, context_NC: Tensor, features: Sequence[Tensor], masks: Sequence[Tensor | None]
+        self,
+        query_NQ: Tensor,
+        context_IC: Tensor,
+        context_rows: Tensor | None,
+        features: Sequence[Tensor],
+        masks: Sequence[Tensor | None],
     ) -> Tensor:
         """The updated query [N, Q]."""
-        hidden_ND = self.proj_in(torch.cat([query_NQ, self.proj_context(context_NC)], dim=-1))
+        of_query, of_context = self.proj_in.weight.tensor_split([query_NQ.shape[1]], dim=1)
+        context = functional.linear(self.proj_context(context_IC), of_context)
+        hidden_ND = functional.linear(query_NQ, of_query) + (context if context_rows is None else context[context_rows])
         placed = [
             x + self.get_parameter(f"pos_embed_{i}") if side > 1 else x
             for i, (x, side) in enumerate(zip(features, self._region_sides, strict=True))
@@ -170,12 +190,15 @@ class VisionTokenSampler(nn.Module):
         context: Tensor,
         features: Sequence[Tensor],
         masks: Sequence[Tensor | None] | None = None,
+        context_rows: Tensor | None = None,
     ) -> Tensor:
         """Update queries [N, 1, Q] from context [N, 1, C] and features [N, m_i * m_i, F_i].
 
-        Masks [N, m_i * m_i] are boolean, True where a key may be attended to; a row without any attends to all keys alike.
+        All queries of an image have the same context: with `context_rows` [N], context is [I, 1, C] and says which row each
+        query has, so that a context is projected once. Masks [N, m_i * m_i] are boolean, True where a key may be attended to;
+        a row without any attends to all keys alike.
         """
         query_NQ, context_NC = queries.squeeze(1), context.squeeze(1)
         for layer in self.layers:
-            query_NQ = layer(query_NQ, context_NC, features, masks or [None] * len(features))
+            query_NQ = layer(query_NQ, context_NC, context_rows, features, masks or [None] * len(features))
         return query_NQ.unsqueeze(1)

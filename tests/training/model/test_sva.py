@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from tests.support import straightforward
 from tests.support.golden import Golden
 from training.errors import ConfigError
 from training.model.sva import NUM_HEADS, VisionTokenSampler, split_regions
@@ -99,6 +101,40 @@ def test_equals_the_plain_formulas(sides, depth, rows, seed):
     for layer in sampler.layers:
         expected = slow_layer(layer, expected, context[:, 0], features, masks)
     torch.testing.assert_close(sampler(query, context, features, masks)[:, 0], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_equals_the_straightforward_formulation_with_gradients():
+    torch.manual_seed(2)
+    sampler = VisionTokenSampler(32, 32, [32, 32], [1, 4], hidden_dim=32, num_layers=3)
+    features = [torch.randn(9, 1, 32), torch.randn(9, 16, 32)]
+    masks = [torch.ones(9, 1, dtype=torch.bool), torch.rand(9, 16) < 0.5]
+    query, context = torch.randn(9, 1, 32), torch.randn(9, 1, 32)
+    gradients = []
+    for run in (sampler, partial(straightforward.run, sampler)):
+        sampler.zero_grad()
+        out = run(query, context, features, masks)
+        out.square().sum().backward()
+        gradients.append((out, [p.grad.clone() for p in sampler.parameters()]))
+    torch.testing.assert_close(gradients[0][0], gradients[1][0], atol=1e-5, rtol=1e-4)
+    for ours, theirs in zip(gradients[0][1], gradients[1][1], strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
+
+
+def test_contexts_by_image_equal_contexts_by_row():
+    sampler = VisionTokenSampler(8, 8, [8], [2], hidden_dim=16, num_layers=2)
+    query, features, context = torch.randn(6, 1, 8), [torch.randn(6, 4, 8)], torch.randn(2, 1, 8)
+    rows = torch.tensor([0, 0, 1, 1, 1, 0])
+    by_row = sampler(query, context[rows], features)
+    torch.testing.assert_close(sampler(query, context, features, None, rows), by_row, atol=1e-6, rtol=1e-5)
+
+
+def test_autocast_computes_in_bfloat16_close_to_float32():
+    torch.manual_seed(2)
+    sampler = VisionTokenSampler(32, 32, [32, 32], [1, 4], hidden_dim=32)
+    inputs = (torch.randn(9, 1, 32), torch.randn(9, 1, 32), [torch.randn(9, 1, 32), torch.randn(9, 16, 32)])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = sampler(*inputs)
+    torch.testing.assert_close(found.float(), sampler(*inputs), atol=0.1, rtol=0.1)
 
 
 def test_no_masks_means_all_keys():
