@@ -54,6 +54,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _run(given: argparse.Namespace, console: Console) -> RunReport | None:
     """Train; the report on the main process, None on others."""
     config = load_config(given.run, release=given.release, output=given.output)
+    if config.parallel.ray_workers is not None:
+        from training.ray_launch import train_on_ray  # Ray takes a second to import, and few runs need it
+
+        return train_on_ray(config)
     with distributed.process_group(config.device):
         return _train(config, console)
 

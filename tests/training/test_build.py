@@ -1,12 +1,18 @@
+import json
+import subprocess
+import sys
+
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from tests.support.runs import run_settings
-from training.build import build_model, build_optimiser, build_stream, freeze
+from training.build import build_model, build_optimiser, build_stream, build_tokenizer, check_images, freeze
 from training.config import RunConfig
 from training.errors import ConfigError
-from training.model.names import named_parameters
+from training.model.names import is_adapter, named_parameters
 from training.stream import MixtureStream
+from training.tokenizers import build_byte_tokenizer
 
 
 def config(**changes):
@@ -65,3 +71,84 @@ def test_weights_make_a_mixture(release):
     assert len(stream) == 9
     with pytest.raises(ConfigError, match=r"data\.num_samples"):
         build_stream(config(release=str(release), data={"num_samples": 9}))
+
+
+def test_weights_decay_but_not_vectors():
+    settings = config(optimisation={"weight_decay": 0.1})
+    model = build_model(settings, vocab_size=300)
+    freeze(settings, model)
+    for group in build_optimiser(settings, model).param_groups:
+        assert {parameter.ndim > 1 for parameter in group["params"]} == {group["weight_decay"] > 0}
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_encoders_are_trained_where_settings_say_so(stage):
+    tower = run_settings()["model"]["towers"][0] | {"is_trained": True}
+    settings = config(stage=stage, model={"towers": [tower]}, optimisation={"learning_rate": None, "tower_learning_rate": 1e-6})
+    model = build_model(settings, vocab_size=300)
+    freeze(settings, model)
+    found = rates(build_optimiser(settings, model), model)
+    towers = {name: rate for name, rate in found.items() if name.startswith("vision_towers.0.")}
+    assert len(towers) == len(list(model.towers[0].parameters()))
+    assert set(towers.values()) == {1e-6}
+    assert any(name.startswith("model.layers") for name in found) == (stage == 2)
+
+
+@pytest.mark.parametrize(("batch_size", "accumulation", "expected"), [(8, 1, 1e-3), (8, 2, 1e-3 * 2**0.5), (2, 1, 5e-4)])
+def test_rates_scale_by_the_square_root_of_the_batch(batch_size, accumulation, expected):
+    chosen = {"batch_size": batch_size, "accumulation": accumulation, "base_batch_size": 8, "learning_rate": 1e-3}
+    settings = config(optimisation=chosen)
+    model = build_model(settings, vocab_size=300)
+    freeze(settings, model)
+    assert [group["lr"] for group in build_optimiser(settings, model).param_groups] == pytest.approx([expected])
+
+
+def test_a_release_without_pictures_is_refused(release):
+    settings = config(release=str(release))
+    with pytest.raises(ConfigError, match=r"release 'tiny' holds no image.*data\.text_only"):
+        check_images(settings, build_stream(settings))
+    settings = config(release=str(release), data={"text_only": True})
+    check_images(settings, build_stream(settings))
+
+
+def test_a_tokenizer_without_the_templates_markers_is_named(tmp_path):
+    tokenizer = build_byte_tokenizer()
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] != "<|eot_id|>"]
+    content["model"]["vocab"].pop("<|eot_id|>")
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(content))
+    PreTrainedTokenizerFast(tokenizer_file=str(path)).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=r"does not know <\|eot_id\|> of the template 'llama_3'"):
+        build_tokenizer(config(text={"tokenizer": str(tmp_path), "template": "llama_3"}))
+    build_tokenizer(config(text={"tokenizer": str(tmp_path), "template": "phi3"}))
+
+
+def test_the_wrong_language_model_is_named(tmp_path):
+    sizes = run_settings()["model"]["language"]["config"]
+    built = build_model(config(), vocab_size=300)
+    built.language.save_pretrained(tmp_path)
+    same = build_model(config(model={"language": {"path": str(tmp_path), "config": sizes}}), vocab_size=300)
+    assert torch.equal(same.language.lm_head.weight, built.language.lm_head.weight)
+    with pytest.raises(ConfigError, match="has num_hidden_layers 2, config says 3"):
+        build_model(
+            config(model={"language": {"path": str(tmp_path), "config": sizes | {"num_hidden_layers": 3}}}), vocab_size=300
+        )
+
+
+def test_a_grid_that_does_not_divide_is_named():
+    tower = run_settings()["model"]["towers"][0] | {"grid_side": 3}
+    with pytest.raises(ConfigError, match=r"side \[3\] are no multiple of the query grid's 2"):
+        build_model(config(model={"towers": [tower]}), vocab_size=300)
+
+
+def test_the_plain_connector_has_no_samplers():
+    with pytest.raises(ConfigError, match=r"model\.samplers\.count to 0"):
+        build_model(config(model={"connector": "mlp"}), vocab_size=300)
+    model = build_model(config(model={"connector": "mlp", "samplers": {"count": 0}}), vocab_size=300)
+    assert {name.split(".")[1] for name, _ in named_parameters(model) if is_adapter(name)} == {"mm_projector", "image_newline"}
+
+
+def test_nothing_imports_torchvision():
+    code = "import sys, training.loop, training.generation, training.study; sys.exit('torchvision' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

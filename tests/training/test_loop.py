@@ -1,5 +1,7 @@
+import importlib.util
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +11,8 @@ from tests.support.releases import demo_samples, write_release
 from tests.support.runs import run_settings
 from training.checkpoint import list_checkpoints
 from training.config import RunConfig
-from training.errors import CheckpointError, LossError
+from training.errors import CheckpointError, ConfigError, LossError
+from training.export import load_run
 from training.loop import Trainer, schedule_factor
 
 
@@ -97,6 +100,82 @@ def test_metrics_tell_the_loss_of_each_source(demo_release, tmp_path):
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert {source for line in lines for source in line["loss_by_source"]} <= {"shapes", "charts", "words", "sums"}
     assert all(math.isfinite(value) for line in lines for value in line["loss_by_source"].values())
+
+
+def test_metrics_tell_samples_and_speed(demo_release, tmp_path):
+    trainer(demo_release, tmp_path).train(ignore)
+    for line in map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines()):
+        assert sum(line["samples_by_category"].values()) == sum(line["samples_by_source"].values()) == line["num_samples"] == 4
+        assert line["loss_by_category"].keys() == line["samples_by_category"].keys()
+        assert line["tokens_per_second"] > 0
+        assert 0 <= line["data_wait_share"] <= 1
+        assert line["num_tokens"] > line["num_targets"] > 0
+
+
+def test_tensorboard_has_every_figure(demo_release, tmp_path):
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    trainer(demo_release, tmp_path, tensorboard=True).train(ignore)
+    events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert {"loss", "tokens_per_second", "data_wait_share", "loss_by_source/shapes"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is not None, reason="tensorboard is installed")
+def test_tensorboard_is_asked_for_by_name(demo_release, tmp_path):
+    with pytest.raises(ConfigError, match=r"pip install 'cambrian-curation\[tensorboard\]'"):
+        trainer(demo_release, tmp_path, tensorboard=True).train(ignore)
+
+
+def test_accumulated_batches_make_a_step(demo_release, tmp_path):
+    """Two batches of two in a step: the same samples as one batch of four, and nearly its loss."""
+    trainer(demo_release, tmp_path / "one").train(ignore)
+    chosen = {"batch_size": 2, "accumulation": 2}
+    trainer(demo_release, tmp_path / "two", optimisation=chosen).train(ignore)
+    one, two = timeless(tmp_path / "one"), timeless(tmp_path / "two")
+    assert [line["samples_by_source"] for line in one] == [line["samples_by_source"] for line in two]
+    assert two[0]["loss"] == pytest.approx(one[0]["loss"], rel=1e-5)
+
+
+def test_too_long_samples_are_counted_and_the_stream_stays_exact(demo_release, tmp_path):
+    settings = {"text": {"max_tokens": 40}, "optimisation": {"num_train_steps": None}}
+    report = trainer(demo_release, tmp_path / "whole", **settings).train(ignore)
+    assert 0 < report.too_long < 26
+    assert sum(report.samples_by_category.values()) + report.too_long == 26
+    with pytest.raises(Stop):
+        trainer(demo_release, tmp_path / "cut", **settings).train(stop_at(5))
+    again = trainer(demo_release, tmp_path / "cut", **settings).train(ignore)
+    assert again == replace(report, checkpoint=again.checkpoint, export=again.export)
+
+
+def test_gradient_checkpointing_changes_nothing(demo_release, tmp_path):
+    trainer(demo_release, tmp_path / "plain").train(ignore)
+    trainer(demo_release, tmp_path / "less", gradient_checkpointing=True).train(ignore)
+    expected = weights(tmp_path / "plain")
+    for name, value in weights(tmp_path / "less").items():
+        torch.testing.assert_close(value, expected[name], atol=1e-5, rtol=1e-4)
+
+
+def test_trained_encoders_learn_and_come_back(demo_release, tmp_path):
+    tower = run_settings()["model"]["towers"][0] | {"is_trained": True}
+    settings = {"model": {"towers": [tower]}}
+    before = trainer(demo_release, tmp_path / "none", **settings).model.towers[0].backbone.state_dict()
+    before = {name: value.clone() for name, value in before.items()}
+    run = trainer(demo_release, tmp_path / "a", **settings)
+    run.train(ignore)
+    after = run.model.towers[0].backbone.state_dict()
+    assert any(not torch.equal(value, before[name]) for name, value in after.items())
+    _, loaded = load_run(tmp_path / "a" / "export")
+    assert all(torch.equal(value, after[name]) for name, value in loaded.towers[0].backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("connector", ["sva", "mlp"])
+def test_both_layouts_train_alike(demo_release, tmp_path, connector):
+    model = {"connector": connector, "samplers": {"count": int(connector == "sva")}}
+    losses = []
+    for image_layout in ("cropped", "padded"):
+        run = trainer(demo_release, tmp_path / image_layout, model=model | {"image_layout": image_layout})
+        losses.append(run.train(ignore).last_loss)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_a_loss_that_is_no_number_names_the_samples(demo_release, tmp_path):

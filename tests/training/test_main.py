@@ -91,6 +91,22 @@ def test_a_killed_run_ends_in_the_same_weights(demo_release, tmp_path):
 
 
 @pytest.mark.slow
+def test_ray_train_runs_the_same_loop(demo_release, tmp_path):
+    path = write_run(
+        tmp_path / "run.yaml", output=str(tmp_path / "out"), optimisation={"batch_size": 7, "num_train_steps": None},
+        parallel={"ray_workers": 2},
+    )  # fmt: skip
+    done = command(path, "--release", demo_release)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["num_train_steps"] == 15
+    assert sum(report["samples_by_category"].values()) == 200
+    wrong = command(path, "--release", tmp_path / "gone")
+    assert wrong.returncode == 1
+    assert "no release at" in wrong.stderr
+
+
+@pytest.mark.slow
 def test_two_ranks_share_the_samples(demo_release, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
