@@ -51,7 +51,7 @@ def settings(folder: Path, connector: str, num_train_steps: int | None) -> RunCo
     return RunConfig.model_validate(chosen)
 
 
-def draw(folder: Path, *, num_train: int = 16_000, num_held_out: int = 800) -> None:
+def draw(folder: Path, *, num_train: int = 12_000, num_held_out: int = 800) -> None:
     """Releases of pictures to learn from and of others to ask about."""
     write_release(folder / "train", picture_samples(num_train, seed=1), samples_per_shard=2000)
     write_release(folder / "held-out", picture_samples(num_held_out, seed=2), samples_per_shard=2000)
@@ -91,6 +91,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--train-steps", type=int, help="instead of the recipe's")
     given = parser.parse_args()
+    torch.set_num_threads(1)  # tensors are too small to share
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         draw(folder)

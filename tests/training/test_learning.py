@@ -1,0 +1,18 @@
+"""A model that is trained on pictures answers questions about others; see docs/training.md for the full figures."""
+
+import pytest
+import torch
+
+from benchmarks.learning import draw, learn
+
+
+@pytest.mark.slow
+def test_a_tiny_model_learns_to_see(tmp_path):
+    """About two minutes on one core. Chance is 0.25; a model that only knows the questions cannot do better."""
+    torch.set_num_threads(1)
+    draw(tmp_path, num_train=8000, num_held_out=400)
+    accuracy = learn(tmp_path, "sva", num_train_steps=1000)
+    assert accuracy.blank < 0.4
+    assert accuracy.seen > 0.5
+    assert accuracy.seen > accuracy.blank + 0.2
+    assert min(accuracy.by_source["colours"], accuracy.by_source["counting"]) > 0.6
