@@ -15,6 +15,8 @@ from training.config import RunConfig
 from training.errors import LossError
 from training.loop import Trainer
 
+pytestmark = pytest.mark.slow  # two processes that import everything
+
 EPOCH = {"num_train_steps": None, "batch_size": 2, "learning_rate": 0.01}
 NUM_SAMPLES = 26
 
