@@ -7,7 +7,7 @@ Shapes: I images of the batch in order of appearance, S pixels a side of a tower
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from training.chat import Template, tokenize_conversation
 from training.decode import Sample
 from training.errors import SampleError
 from training.layout import IGNORE_ID, IMAGE_ID, Layout, lay_out
+from training.model.cambrian import move_layout
 from training.model.geometry import ImageLayout, ImageSize, num_image_tokens
 from training.model.padding import mask_padding
 from training.model.preprocess import ImageSpec, prepare_image
@@ -41,9 +42,7 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The batch with its tensors on a device."""
-        moved = {field.name: getattr(self.layout, field.name) for field in fields(Layout)}
-        moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in moved.items()}
-        return replace(self, layout=Layout(**moved), pixels=tuple(x.to(device) for x in self.pixels))
+        return replace(self, layout=move_layout(self.layout, device), pixels=tuple(x.to(device) for x in self.pixels))
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,11 @@ from training.decode import MAX_IMAGE_PIXELS, decode_image
 from training.errors import ConfigError, TrainingError
 from training.export import load_run
 from training.layout import lay_out
-from training.model.cambrian import Cambrian
+from training.model.cambrian import Cambrian, move_layout
 from training.model.geometry import ImageLayout, num_image_tokens
 from training.model.padding import mask_padding
 from training.model.preprocess import prepare_image
+from training.model.towers import Tower
 
 MAX_NEW_TOKENS = 256
 
@@ -37,6 +38,7 @@ class Answerer:
     def __init__(self, config: RunConfig, model: Cambrian, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
+        self.device = next(model.parameters()).device
         self.template: Template = get_template(config.text.template, system=config.text.system)
         self._end_ids = _end_ids(tokenizer, self.template)
 
@@ -54,12 +56,20 @@ class Answerer:
         layout = lay_out([ids], [torch.full_like(ids, -100)], [lengths])
         if shape.image_layout is ImageLayout.PADDED:
             layout = mask_padding(layout, sizes, shape.image_side)
-        pixels = [torch.stack([prepare_image(i, tower.spec) for i in images]) for tower in self.model.towers] if images else []
+        pixels = [self._prepare(images, tower) for tower in self.model.towers] if images else []
         settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": False}
         found = self.model.generate(
-            layout, pixels, sizes, eos_token_id=self._end_ids, pad_token_id=self._end_ids[0], **settings
+            move_layout(layout, self.device),
+            pixels,
+            sizes,
+            eos_token_id=self._end_ids,
+            pad_token_id=self._end_ids[0],
+            **settings,
         )
         return str(self.tokenizer.decode(found[0], skip_special_tokens=True)).strip()
+
+    def _prepare(self, images: Sequence[Image.Image], tower: Tower) -> torch.Tensor:
+        return torch.stack([prepare_image(image, tower.spec) for image in images]).to(self.device)
 
 
 def _end_ids(tokenizer: PreTrainedTokenizerBase, template: Template) -> list[int]:
@@ -71,10 +81,12 @@ def _end_ids(tokenizer: PreTrainedTokenizerBase, template: Template) -> list[int
     return sorted(found)
 
 
-def load_answerer(folder: Path) -> Answerer:
-    """An answerer from a checkpoint or an export. Raises CheckpointError for another folder."""
+def load_answerer(folder: Path, device: str = "cpu") -> Answerer:
+    """An answerer from a checkpoint or an export, on a GPU in bfloat16. Raises CheckpointError for another folder."""
     config, model = load_run(folder)
-    model.move_towers(torch.device("cpu"), torch.float32)
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    model.to(device, dtype)
+    model.move_towers(torch.device(device), dtype)
     return Answerer(config, model, build_tokenizer(config))
 
 
@@ -84,13 +96,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path, help="a run's checkpoint or export")
     parser.add_argument("image", type=Path, help="a picture; '-' for none")
     parser.add_argument("question")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--max-new-tokens", type=int, default=MAX_NEW_TOKENS)
     given = parser.parse_args(arguments)
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         images = [] if str(given.image) == "-" else [_read_image(given.image)]
-        text = load_answerer(given.checkpoint).answer(given.question, images, max_new_tokens=given.max_new_tokens)
+        text = load_answerer(given.checkpoint, given.device).answer(given.question, images, max_new_tokens=given.max_new_tokens)
     except TrainingError as error:
         logging.error("%s", error)
         return error.exit_code

@@ -12,7 +12,7 @@ Y vocabulary.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -113,8 +113,9 @@ class Cambrian(nn.Module):
                 tower.to(device, dtype)
 
     def checkpoint_gradients(self) -> None:
-        """Recompute decoder layers and samplers in the backward pass instead of keeping what they computed."""
+        """Recompute decoder layers and all samplers in the backward pass instead of keeping what they computed."""
         self._checkpoints = True
+        self.connector.checkpoints = True
         self.language.activation_checkpointing_enable({"use_reentrant": False})
 
     def _decoder(self) -> Any:
@@ -165,7 +166,7 @@ class Cambrian(nn.Module):
         """As `forward`, from tower features [I, L_i, F_i]."""
         num_samples = len(layout.origin_BT)
         if not num_samples:
-            layout = _one_place(layout)
+            layout = _one_place(layout.text_W.device)
         hidden_BTH = self._hidden(layout, features, image_sizes)
         out = self._score(hidden_BTH, layout, with_images=bool(image_sizes))
         if num_samples:
@@ -230,7 +231,9 @@ class Cambrian(nn.Module):
         token_of_place = (layout.origin_BT.flatten() - num_text).clamp(min=-1)  # -1 reads the extra entry at the end
         cells = cell_of_token[token_of_place]
         places_N = (cells >= 0).nonzero().squeeze(1)
-        inputs = images.sampler_inputs.rows(cells[places_N])
+        inputs = images.sampler_inputs
+        if len(places_N) < len(images.cells):  # some were cut off; else they are all here, in their order
+            inputs = inputs.rows(cells[places_N])
         return _Injection(tuple(layout.origin_BT.shape), places_N, inputs)
 
     def _logits(self, hidden: Tensor) -> Tensor:
@@ -255,16 +258,13 @@ class Cambrian(nn.Module):
         return Output(loss=loss, token_losses=token_losses, is_right=is_right, num_targets=is_target.sum(dim=1))
 
 
-def _one_place(layout: Layout) -> Layout:
+def move_layout(layout: Layout, device: torch.device) -> Layout:
+    """A layout with its tensors on a device."""
+    values: dict[str, Any] = {field.name: getattr(layout, field.name) for field in fields(Layout)}
+    return Layout(**{name: value.to(device) if isinstance(value, Tensor) else value for name, value in values.items()})
+
+
+def _one_place(device: torch.device) -> Layout:
     """A batch of one untrained token, so that a rank without samples takes part in everything that ranks do together."""
-    token = layout.text_W.new_zeros(2)
-    made = lay_out([token.cpu()], [token.cpu() + IGNORE_ID], [[]])
-    device = layout.text_W.device
-    return Layout(
-        text_W=made.text_W.to(device),
-        origin_BT=made.origin_BT.to(device),
-        labels_BT=made.labels_BT.to(device),
-        attention_BT=made.attention_BT.to(device),
-        positions_BT=made.positions_BT.to(device),
-        num_image_tokens=0,
-    )
+    token = torch.zeros(2, dtype=torch.long)
+    return move_layout(lay_out([token], [torch.full_like(token, IGNORE_ID)], [[]]), device)

@@ -90,13 +90,14 @@ def add_newlines(cells_NH: Tensor, newline_H: Tensor, boxes: Sequence[Box], inne
 
 
 class Connector(nn.Module):
-    """Everything between the towers and the language model."""
+    """Everything between the towers and the language model. With `checkpoints` samplers are recomputed in the backward pass."""
 
     vision_sampler_layers: nn.ModuleList
 
     def __init__(self, shape: ConnectorShape) -> None:
         super().__init__()
         self.shape = shape
+        self.checkpoints = False
         d, width = shape.hidden_dim, shape.language_dim
         for i, tower_width in enumerate(shape.tower_widths):
             layers = [nn.Linear(tower_width, d), nn.GELU(), nn.Linear(d, d), nn.LayerNorm(d)]
@@ -160,7 +161,11 @@ class Connector(nn.Module):
             rows_N = torch.arange(len(sizes) * side * side, device=kept_N.device)
             inputs = self._inputs(projected, global_ID, sizes, side, rows_N)
         queries_N1D = self.vision_query[group].expand(len(rows_N), 1, -1)
-        out_ND: Tensor = sampler(queries_N1D, inputs.context, inputs.features, inputs.masks, inputs.context_rows).squeeze(1)
+        arguments = (queries_N1D, inputs.context, inputs.features, inputs.masks, inputs.context_rows)
+        if self.checkpoints and self.training:
+            out_ND: Tensor = checkpoint(sampler, *arguments, use_reentrant=False).squeeze(1)
+        else:
+            out_ND = sampler(*arguments).squeeze(1)
         if side == image_side:
             return out_ND
         return resample_grid(out_ND.view(len(sizes), side * side, -1), image_side).flatten(0, 1)[kept_N]

@@ -29,6 +29,7 @@ class MlpConnector(nn.Module):
                 "samplers inside the language model need the SVA; set model.samplers.count to 0 or connector to sva"
             )
         self.shape = shape
+        self.checkpoints = False
         width = shape.language_dim
         self.mm_projector = nn.Sequential(nn.Linear(sum(shape.tower_widths), width), nn.GELU(), nn.Linear(width, width))
         self.image_newline = nn.Parameter(torch.randn(width) / math.sqrt(width))

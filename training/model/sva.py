@@ -4,7 +4,7 @@ Parameter names are those of cambrian-mllm/cambrian (vision_sampler.py), so its 
 arranged otherwise. A row has one query and m x m keys per encoder; projecting the keys costs m * m products with a d x d
 matrix each for K and for V. Where m > 1 the projections are moved to the other side: the query is taken into key space
 (q_h W_k) and attention-weighted keys are averaged before W_v, one product each whatever m. For the 8B model (19 keys a
-query) that is 8 products instead of 38. LayerNorm's weight and bias are taken into the projections, so that a key is
+query) that is 8 products instead of 38. LayerNorm's weight and bias go along into the projections, so that a key is
 normalised once for both; a bias adds one score a head and encoder, which matters because all encoders share one softmax.
 
 Shapes: N rows = batch * side * side, M = m * m keys of one encoder, H heads, E = head width, D hidden, Q query width,
@@ -60,44 +60,44 @@ class RegionAttention(nn.Module):
     def forward(self, hidden_ND: Tensor, features: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Tensor:
         """Attend from hidden [N, D] to features [N, M_i, F_i]; masks [N, M_i] are True where a key counts. Gives [N, D]."""
         query_NHE = self.q_proj(hidden_ND).unflatten(-1, (NUM_HEADS, self.head_dim)) / math.sqrt(self.head_dim)
-        normed = [_normalise(x) for x in features]
-        scores = [self._scores(i, query_NHE, x, mask) for i, (x, mask) in enumerate(zip(normed, masks, strict=True))]
+        regions = [_normalise(x) if x.shape[1] > 1 else x for x in features]
+        scores = [self._scores(i, query_NHE, x, mask) for i, (x, mask) in enumerate(zip(regions, masks, strict=True))]
         weights_NHM = torch.softmax(torch.cat(scores, dim=-1), dim=-1)
-        parts = torch.split(weights_NHM, [x.shape[1] for x in normed], dim=-1)
-        mixed = [self._mix(i, weights, x) for i, (weights, x) in enumerate(zip(parts, normed, strict=True))]
+        parts = torch.split(weights_NHM, [x.shape[1] for x in regions], dim=-1)
+        mixed = [self._mix(i, weights, x) for i, (weights, x) in enumerate(zip(parts, regions, strict=True))]
         attended_ND: Tensor = self.o_proj(torch.stack(mixed).sum(dim=0).flatten(-2))
         return attended_ND
 
+    def _of_one(self, kind: str, i: int, region_N1F: Tensor) -> Tensor:
+        """Keys or values [N, H, E] of regions of one cell."""
+        projected: Tensor = self.get_submodule(f"{kind}_proj_{i}")(region_N1F[:, 0])
+        return projected.view(-1, NUM_HEADS, self.head_dim)
+
     def _projection(self, kind: str, i: int) -> tuple[Tensor, Tensor]:
-        """LayerNorm's weight and bias taken into the projection after it: [D, F] and [D]."""
+        """LayerNorm's weight and bias taken into the projection after it, by heads: [H, E, F] and [H, E]."""
         norm, linear = self.get_submodule(f"{kind}_proj_{i}").children()
         assert isinstance(norm, nn.LayerNorm) and isinstance(linear, nn.Linear)
-        return linear.weight * norm.weight, linear.weight @ norm.bias
+        weight, shift = linear.weight * norm.weight, linear.weight @ norm.bias
+        return weight.view(NUM_HEADS, self.head_dim, -1), shift.view(NUM_HEADS, self.head_dim)
 
-    def _by_heads(self, x: Tensor) -> Tensor:
-        return x.view(NUM_HEADS, self.head_dim, *x.shape[1:])
-
-    def _scores(self, i: int, query_NHE: Tensor, normed_NMF: Tensor, mask_NM: Tensor | None) -> Tensor:
-        weight_DF, shift_D = self._projection("k", i)
-        if normed_NMF.shape[1] == 1:
-            key_ND = functional.linear(normed_NMF[:, 0], weight_DF, shift_D)
-            scores_NHM = (query_NHE * key_ND.view_as(query_NHE)).sum(dim=-1, keepdim=True)
+    def _scores(self, i: int, query_NHE: Tensor, region_NMF: Tensor, mask_NM: Tensor | None) -> Tensor:
+        if region_NMF.shape[1] == 1:
+            scores_NHM = (query_NHE * self._of_one("k", i, region_NMF)).sum(dim=-1, keepdim=True)
         else:
-            moved_NHF = torch.einsum("nhe,hef->nhf", query_NHE, self._by_heads(weight_DF))
-            scores_NHM = moved_NHF @ normed_NMF.transpose(1, 2)
-            scores_NHM = scores_NHM + (query_NHE * self._by_heads(shift_D)).sum(dim=-1, keepdim=True)
+            weight_HEF, shift_HE = self._projection("k", i)
+            moved_NHF = torch.einsum("nhe,hef->nhf", query_NHE, weight_HEF)
+            scores_NHM = moved_NHF @ region_NMF.transpose(1, 2) + (query_NHE * shift_HE).sum(dim=-1, keepdim=True)
         if mask_NM is None:
             return scores_NHM
         return scores_NHM.masked_fill(~mask_NM.unsqueeze(1), torch.finfo(scores_NHM.dtype).min)
 
-    def _mix(self, i: int, weights_NHM: Tensor, normed_NMF: Tensor) -> Tensor:
-        weight_DF, shift_D = self._projection("v", i)
-        if normed_NMF.shape[1] == 1:
-            value_ND = functional.linear(normed_NMF[:, 0], weight_DF, shift_D)
-            return weights_NHM * value_ND.view(-1, NUM_HEADS, self.head_dim)
-        mean_NHF = weights_NHM.to(normed_NMF.dtype) @ normed_NMF
-        value_NHE = torch.einsum("nhf,hef->nhe", mean_NHF, self._by_heads(weight_DF))
-        return value_NHE + weights_NHM.sum(dim=-1, keepdim=True) * self._by_heads(shift_D)
+    def _mix(self, i: int, weights_NHM: Tensor, region_NMF: Tensor) -> Tensor:
+        if region_NMF.shape[1] == 1:
+            return weights_NHM * self._of_one("v", i, region_NMF)
+        weight_HEF, shift_HE = self._projection("v", i)
+        mean_NHF = weights_NHM.to(region_NMF.dtype) @ region_NMF
+        value_NHE = torch.einsum("nhf,hef->nhe", mean_NHF, weight_HEF)
+        return value_NHE + weights_NHM.sum(dim=-1, keepdim=True) * shift_HE
 
 
 def _normalise(x: Tensor) -> Tensor:
