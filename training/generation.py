@@ -57,6 +57,7 @@ class Answerer:
         if shape.image_layout is ImageLayout.PADDED:
             layout = mask_padding(layout, sizes, shape.image_side)
         pixels = [self._prepare(images, tower) for tower in self.model.towers] if images else []
+        layout = move_layout(layout, self.device)
         settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": False}
         found = self.model.generate(
             move_layout(layout, self.device),

@@ -261,7 +261,8 @@ class Cambrian(nn.Module):
 def move_layout(layout: Layout, device: torch.device) -> Layout:
     """A layout with its tensors on a device."""
     values: dict[str, Any] = {field.name: getattr(layout, field.name) for field in fields(Layout)}
-    return Layout(**{name: value.to(device) if isinstance(value, Tensor) else value for name, value in values.items()})
+    moved: dict[str, Any] = {name: x.to(device) if isinstance(x, Tensor) else x for name, x in values.items()}
+    return Layout(**moved)
 
 
 def _one_place(device: torch.device) -> Layout:

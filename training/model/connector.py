@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from training.errors import ConfigError
 from training.model.geometry import Box, ImageLayout, ImageSize, box_cells, image_box, region_mask
