@@ -104,7 +104,10 @@ def test_the_padded_layout_equals_the_published_collator(name):
     golden = Golden(f"{name}.safetensors")
     model = golden_cambrian(golden, ImageLayout.PADDED)
     layout, features, sizes = golden_batch(golden, model)
+    seen = []
+    hook = model.language.model.register_forward_pre_hook(lambda _, __, given: seen.append(given), with_kwargs=True)
     logits = model.logits(layout, features, sizes)
+    hook.remove()
     for row, sample in enumerate(golden.metadata["samples"]):
         theirs = golden["static.collated.attention_mask"][row].bool()
         ours = layout.attention_BT[row]
@@ -114,9 +117,16 @@ def test_the_padded_layout_equals_the_published_collator(name):
             for mine, name_of_theirs in ((layout.labels_BT, "labels"), (layout.positions_BT, "position_ids")):
                 assert torch.equal(mine[row, :length], golden[f"static.collated.{name_of_theirs}"][row, :length])
         assert torch.equal(layout.labels_BT[row][ours], golden["static.collated.labels"][row][theirs])
+        embeds = seen[0]["inputs_embeds"][row][ours]
+        torch.testing.assert_close(embeds, golden["static.inputs_embeds"][row][theirs], **CLOSE)
         torch.testing.assert_close(logits[row][ours], golden["static.logits"][row][theirs], **CLOSE)
     loss = model.score(layout, features, sizes).loss
     torch.testing.assert_close(loss, golden["static.loss"], **CLOSE)
+    loss.backward()
+    gradients = {f"model.{name}": p.grad for name, p in model.connector.named_parameters()}
+    gradients |= {name: p.grad for name, p in model.language.named_parameters()}
+    for key, value in golden.below("static.grad.").items():
+        torch.testing.assert_close(gradients[key], value, **CLOSE, msg=lambda text, key=key: f"{key}: {text}")
 
 
 @pytest.mark.parametrize("size", [(40, 40), (60, 30), (20, 50), (300, 7), (5, 700)])
@@ -172,6 +182,17 @@ def test_sampler_inputs_equal_the_published_ones():
     for i, (x, mask) in enumerate(zip(inner.features, inner.masks, strict=True)):
         torch.testing.assert_close(x, golden[f"unpad.sampler_feat_{i}"], **CLOSE)
         assert torch.equal(mask, golden[f"unpad.sampler_mask_{i}"])
+
+
+def test_sampler_inputs_of_the_padded_layout_equal_the_published_ones():
+    golden = Golden("p2_nonsquare_batch2.safetensors")
+    model = golden_cambrian(golden, ImageLayout.PADDED)
+    _, features, sizes = golden_batch(golden, model)
+    inner = model.connector(features, sizes).sampler_inputs
+    torch.testing.assert_close(inner.context[inner.context_rows], golden["static.context"], **CLOSE)
+    for i, (x, mask) in enumerate(zip(inner.features, inner.masks, strict=True)):
+        torch.testing.assert_close(x, golden[f"static.sampler_feat_{i}"].view_as(x), **CLOSE)
+        assert torch.equal(mask, golden[f"static.sampler_mask_{i}"].view_as(mask))
 
 
 def test_published_names_and_shapes_of_the_8b_model():
