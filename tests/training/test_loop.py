@@ -223,7 +223,7 @@ def test_schedule_warms_up_and_falls_to_zero():
     assert factors[100] == pytest.approx(0)
 
 
-def test_a_finished_run_has_nothing_left_to_do(demo_release, tmp_path):
+def test_a_finished_epoch_has_nothing_left_to_do(demo_release, tmp_path):
     chosen = {"num_train_steps": None}
     first = trainer(demo_release, tmp_path, optimisation=chosen).train(ignore)
     again = trainer(demo_release, tmp_path, optimisation=chosen).train(ignore)
