@@ -51,7 +51,7 @@ def settings(folder: Path, connector: str, num_train_steps: int | None) -> RunCo
     return RunConfig.model_validate(chosen)
 
 
-def draw(folder: Path, *, num_train: int = 12_000, num_held_out: int = 800) -> None:
+def draw(folder: Path, *, num_train: int = 8_000, num_held_out: int = 400) -> None:
     """Releases of pictures to learn from and of others to ask about."""
     write_release(folder / "train", picture_samples(num_train, seed=1), samples_per_shard=2000)
     write_release(folder / "held-out", picture_samples(num_held_out, seed=2), samples_per_shard=2000)
