@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import polars as pl
 
-from curation.catalog import Catalog, LocalFiles, Part, Row, Source
+from curation.catalog import Catalog, LocalFiles, Part, Row
 from curation.errors import CatalogError, SourceError
 from curation.runtime.pool import Pool
 from curation.store import Store, replacing
@@ -31,12 +31,19 @@ class PartInputs:
     others: tuple[str, ...]
 
 
-def find_inputs(catalog: Catalog, source: Source) -> list[PartInputs]:
+def find_inputs(catalog: Catalog, source: Row) -> list[PartInputs]:
     """The files of each part. Raises CatalogError when a location does not exist or its patterns match nothing."""
     return [_find(catalog, source, part) for part in source.parts]
 
 
-def _find(catalog: Catalog, source: Source, part: Part) -> PartInputs:
+def _find(catalog: Catalog, source: Row, part: Part) -> PartInputs:
+    root, records = find_records(catalog, source, part)
+    others = {file for folder in _other_places(part) for file in _files_below(root, folder)}
+    return PartInputs(root, records, tuple(sorted(others.difference(records))))
+
+
+def find_records(catalog: Catalog, source: Row, part: Part) -> tuple[Path, tuple[str, ...]]:
+    """The folder of a part and its record files, sorted. Raises CatalogError as `find_inputs` does."""
     root, patterns = _here(catalog, source, part)
     if not root.is_dir():
         raise CatalogError(f"source '{source.name}': its location {root} is no folder; fetch the data or mend `root`")
@@ -52,8 +59,7 @@ def _find(catalog: Catalog, source: Source, part: Part) -> PartInputs:
         if not matched:
             raise CatalogError(f"source '{source.name}': no file matches '{pattern}' below {root}")
         records |= matched
-    others = {file for folder in _other_places(part) for file in _files_below(root, folder)}
-    return PartInputs(root, tuple(sorted(records)), tuple(sorted(others - records)))
+    return root, tuple(sorted(records))
 
 
 def _here(catalog: Catalog, row: Row, part: Part) -> tuple[Path, Sequence[str]]:
@@ -111,7 +117,7 @@ def _is_nameable(path: Path) -> bool:
     return True
 
 
-def hash_inputs(store: Store, source: Source, inputs: Sequence[PartInputs], pool: Pool) -> pl.DataFrame:
+def hash_inputs(store: Store, source: Row, inputs: Sequence[PartInputs], pool: Pool) -> pl.DataFrame:
     """Columns file (`<part>/<name>`), size, sha256, one row a file in order. Raises SourceError for an unreadable file."""
     listed = pl.DataFrame(_listing(inputs), schema=["file", "path", "size", "mtime_ns"], orient="row", infer_schema_length=None)
     cache = store.root / "cache" / "hashes" / f"{source.name}.parquet"

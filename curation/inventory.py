@@ -1,17 +1,21 @@
 """What the catalog lists and what of it lies under the root."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curation.catalog import Catalog, Expected
 from curation.store import Store, latest, read_manifest
 
 
-def inventory(catalog: Catalog, store: Store) -> list[dict[str, Any]]:
-    """One row a source: category, licence, location, expected and ingested counts, state."""
+def inventory(catalog: Catalog, store: Store | None, names: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """One row a source: category, licence, location, expected and ingested counts, state.
+
+    `store` is None where nothing was ingested yet. `names` (all by default) must be sources: CatalogError otherwise.
+    """
     rows: list[dict[str, Any]] = []
-    for name, source in catalog.sources.items():
-        folder = latest(store.root / "sources" / name)
+    for name in names or catalog.sources:
+        source = catalog.source(name)
+        folder = latest(store.root / "sources" / name) if store else None
         counts = read_manifest(folder)["counts"] if folder else None
         rows.append(
             {

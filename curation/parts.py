@@ -152,12 +152,22 @@ _REQUIRED_FIELDS: Mapping[Layout, tuple[str, ...]] = {
     Layout.INSTRUCTION: ("instruction", "output"),
 }
 _OPTIONAL_FIELDS: Mapping[Layout, tuple[str, ...]] = {
-    Layout.CONVERSATIONS: ("id", "role", "content", "preamble"),
+    Layout.CONVERSATIONS: ("id", "role", "content", "question", "answer", "preamble"),
     Layout.QA: ("id",),
     Layout.MULTIPLE_CHOICE: ("id", "options"),
     Layout.CAPTION: ("id", "question"),
     Layout.INSTRUCTION: ("id", "input"),
 }
+
+
+_TRANSLATED: Mapping[Layout, tuple[str, ...]] = {
+    Layout.CONVERSATIONS: ("answer",),
+    Layout.QA: ("question", "answer"),
+    Layout.MULTIPLE_CHOICE: ("question", "answer"),
+    Layout.CAPTION: ("caption",),
+    Layout.INSTRUCTION: ("output",),
+}
+"""The fields that `values` may translate."""
 
 
 class Part(Settings):
@@ -196,8 +206,11 @@ class Part(Settings):
         if extra := sorted(given - {*required, *optional}):
             allowed = ", ".join((*required, *optional))
             raise ValueError(f"layout {self.layout} has no field {', '.join(extra)}; it has {allowed}")
-        if unknown := sorted(set(self.values) - {"question", "answer", "output", "caption"}):
-            raise ValueError(f"values: can translate question, answer, output and caption, not {', '.join(unknown)}")
+        can = _TRANSLATED[self.layout]
+        if unknown := sorted(set(self.values) - set(can)):
+            raise ValueError(f"values: layout {self.layout} can translate {' and '.join(can)}, not {', '.join(unknown)}")
+        if self.layout is Layout.CONVERSATIONS:
+            _check_pair_keys(self.fields)
         for template in _templates(self):
             _check_template(template)
         for name, value in (("turns", self.fields.turns), ("options", self.fields.options)):
@@ -218,6 +231,19 @@ class Part(Settings):
         if is_release and self.reader.format != "json":
             raise ValueError("reader: the records of a release come as `format: json`, and need no `reader`")
         return self
+
+
+def _check_pair_keys(fields: Fields) -> None:
+    """Raises ValueError unless turns are told apart either by role or by the keys of a question and its answer."""
+    if (fields.question is None) != (fields.answer is None):
+        raise ValueError("fields: `question` and `answer` are the keys of one turn's two texts; give both or neither")
+    if fields.question is None:
+        return
+    if fields.role is not None or fields.content is not None:
+        raise ValueError("fields: turns have either `role` and `content`, or `question` and `answer` together")
+    for name in ("question", "answer"):
+        if not isinstance(getattr(fields, name), str):
+            raise ValueError(f"fields.{name}: expected the key of a text in each turn")
 
 
 def _check_paths(name: str, value: Value | dict[str, str] | None) -> None:
@@ -242,7 +268,8 @@ def _check_file_name(text: str) -> None:
 
 
 def _templates(part: Part) -> list[str]:
-    values: list[Any] = [getattr(part.fields, name) for name in Fields.model_fields if name not in ("role", "content")]
+    keys = {"role", "content"} | ({"question", "answer"} if part.layout is Layout.CONVERSATIONS else set())
+    values: list[Any] = [getattr(part.fields, name) for name in Fields.model_fields if name not in keys]
     values += [join.line for join in part.join.values()]
     values.append(part.images.path if part.images else None)
     found: list[str] = []

@@ -67,6 +67,13 @@ class Store:
             raise StoreError(f"root '{path}' is no folder; nothing was ingested there yet (give another with --root)")
         return cls(path)
 
+    @classmethod
+    def if_there(cls, root: str) -> "Store | None":
+        """The store at `root` for reading, or None before anything was made there. Raises StoreError as `at` does."""
+        if not is_url(root) and not Path(root).expanduser().exists():
+            return None
+        return cls.at(root)
+
     def names(self, kind: str) -> list[str]:
         """Names of what there is of a `kind` (sources, releases, ...): for people to choose from."""
         found = {path.name for path in (self.root / kind).glob("*") if path.is_dir()}

@@ -2,9 +2,11 @@
 
 A value without braces is a field path: `answer`, `html.cells`, `_value.3` (keys and list positions, joined by dots). With
 braces it is a template: `{question}\\n{hint?}`. `?` makes a field optional (absent, null or blank text gives nothing), `|name`
-applies a filter, `{{` and `}}` are braces. There are no conditions, loops or expressions: nothing from data is executed.
+applies a filter, `{{` and `}}` are braces. A key with spaces, dots or other signs stands in double quotes: `"Question text"`.
+There are no conditions, loops or expressions: nothing from data is executed.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +20,10 @@ from curation.errors import RejectReason
 Record = Mapping[str, Any]
 _MISSING = object()
 _FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
-_PATH = re.compile(r"[^\s{}|?.]+(?:\.[^\s{}|?.]+)*")
+_KEY = r'(?:"[^"{}]+"|[^\s{}|?."]+)'
+_PATH = re.compile(rf"{_KEY}(?:\.{_KEY})*")
+_KEYS = re.compile(_KEY)
+_SLOT = re.compile(rf"({_PATH.pattern})(\?)?(?:\|(.*))?")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -46,8 +51,19 @@ class Path:
     def parse(cls, text: str) -> "Path":
         """Raises TemplateError when `text` is no field path."""
         if not _PATH.fullmatch(text):
-            raise TemplateError(f"'{text}' is no field path; write keys joined by dots, such as 'answer' or 'html.cells.0'")
-        return cls(text, tuple(text.split(".")))
+            raise TemplateError(
+                f"'{text}' is no field path; write keys joined by dots, such as 'answer' or 'html.cells.0', and a key that holds "
+                "spaces or dots in double quotes"
+            )
+        return cls(text, tuple(key.strip('"') for key in _KEYS.findall(text)))
+
+    @staticmethod
+    def quoted(key: str) -> str:
+        """`key` as a step of a path: as it is, or in double quotes. Raises TemplateError when no path can name it."""
+        text = key if re.fullmatch(_KEY, key) and not key.startswith('"') else f'"{key}"'
+        if not re.fullmatch(_KEY, text):
+            raise TemplateError(f"no field path can name {key!r}: it is empty or holds braces or double quotes")
+        return text
 
     def get(self, record: Record) -> Any:
         """The value, or None when any step of the path is absent."""
@@ -117,6 +133,8 @@ def scalar_text(value: Any) -> str:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Unusable(RejectReason.MISSING_FIELD, f"a value is {value}, which stands for none")
     if isinstance(value, int | float):
         return str(value)
     if value is None:
@@ -138,7 +156,7 @@ class _Slot:
 
     def render(self, record: Record) -> str:
         value = self.path.get(record)
-        if value is None:
+        if value is None or (type(value) is float and not math.isfinite(value)):
             if self.is_optional:
                 return ""
             raise Unusable(RejectReason.MISSING_FIELD, f"field '{self.path.text}' is absent or null")
@@ -213,8 +231,11 @@ def _parse(text: str) -> Sequence[str | _Slot]:
 
 
 def _slot(inside: str, template: str) -> _Slot:
-    name, bar, filter_name = inside.partition("|")
-    if bar and filter_name not in FILTERS:
+    match = _SLOT.fullmatch(inside)
+    if match is None:
+        path = Path.parse(inside.partition("|")[0].removesuffix("?"))  # raises, but for signs behind the path
+        raise TemplateError(f"template {template!r}: '{inside}' is no field; expected a path such as '{path.text}'")
+    name, mark, filter_name = match.groups()
+    if filter_name is not None and filter_name not in FILTERS:
         raise TemplateError(f"template {template!r}: unknown filter '{filter_name}'; valid: {', '.join(sorted(FILTERS))}")
-    path = Path.parse(name.removesuffix("?"))
-    return _Slot(path, is_optional=name.endswith("?"), filter_name=filter_name or None)
+    return _Slot(Path.parse(name), is_optional=mark is not None, filter_name=filter_name)

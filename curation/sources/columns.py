@@ -131,6 +131,12 @@ def _first_given(records: Sequence[Record], templates: Sequence[Template]) -> li
     return cells
 
 
+def translated(texts: Sequence[str], names: Mapping[str, str]) -> list[str] | Unusable:
+    """All of `texts` by their `names`, or why one of them has none."""
+    cells = [_translate(text, names) for text in texts]
+    return next((cell for cell in cells if isinstance(cell, Unusable)), [cell for cell in cells if isinstance(cell, str)])
+
+
 def _translate(cell: Cell, names: Mapping[str, str]) -> Cell:
     if isinstance(cell, Unusable):
         return cell

@@ -3,6 +3,9 @@
 Role and content keys are `from`/`value` or `role`/`content` unless the row names others. The result alternates, human
 first: a leading system turn goes before the first question, as a preamble does; a leading answer without question is dropped
 and counted, as the official loader does; other breaks are rejected.
+
+Where a list holds question and answer together (The Cauldron: `texts: [{user, assistant}, ...]`), `fields.question` and
+`fields.answer` name their keys, and there are no roles.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +15,7 @@ from typing import Any
 
 from curation.catalog import Part
 from curation.errors import RejectReason
-from curation.sources.columns import Adapted, Row, Turns, optional_column, value_column
+from curation.sources.columns import Adapted, Row, Turns, optional_column, translated, value_column
 from curation.tables import ROLES
 from curation.template import Record, Unusable, scalar_text
 
@@ -37,7 +40,8 @@ def conversations(records: Sequence[Record], part: Part) -> Adapted:
         for place, (value, preamble) in enumerate(zip(listed, preambles, strict=True))
         if type(value) is list and value and not len(value) % 2 and not preamble
     ]
-    regular = _regular_rows([listed[place] for place in paired], roles, part)
+    is_plain = part.fields.question is None and not part.values
+    regular = _regular_rows([listed[place] for place in paired], roles, part) if is_plain else None
     rows: dict[int, Row] = {} if regular is None else dict(zip(paired, regular, strict=True))
     repairs: dict[str, int] = {}
     for place, (value, preamble) in enumerate(zip(listed, preambles, strict=True)):
@@ -77,7 +81,7 @@ def _row(value: Any, preamble: str, roles: Mapping[str, str], part: Part, repair
     if not isinstance(value, list):
         return Unusable(RejectReason.UNSUPPORTED_VALUE, f"turns are a {type(value).__name__}, expected a list")
     try:
-        said = [_turn(turn, roles, part) for turn in value]
+        said = _paired(value, part) if part.fields.question else [_turn(turn, roles, part) for turn in value]
     except Unusable as problem:
         return problem
     if said and said[0][0] == "system":
@@ -95,9 +99,28 @@ def _row(value: Any, preamble: str, roles: Mapping[str, str], part: Part, repair
     if len(said) % 2:
         return Unusable(RejectReason.EMPTY_ANSWER, "the last question has no answer")
     texts = [text for _, text in said]
+    names = part.values.get("answer")
+    if names is not None:
+        answers = translated(texts[1::2], names)
+        if isinstance(answers, Unusable):
+            return answers
+        texts[1::2] = answers
     if preamble.strip() not in _NO_PREAMBLE:
         texts[0] = f"{preamble.strip()}\n\n{texts[0]}"
     return texts
+
+
+def _paired(value: Sequence[Any], part: Part) -> list[tuple[str, str]]:
+    """Turns from items that hold a question and its answer. Raises Unusable for one that lacks either."""
+    said: list[tuple[str, str]] = []
+    for pair in value:
+        if not isinstance(pair, Mapping):
+            raise Unusable(RejectReason.UNSUPPORTED_VALUE, f"a turn is a {type(pair).__name__}, expected a mapping")
+        for role, key in zip(ROLES, (part.fields.question, part.fields.answer), strict=True):
+            if pair.get(key) is None:
+                raise Unusable(RejectReason.MISSING_FIELD, f"a turn has no '{key}'")
+            said.append((role, scalar_text(pair[key])))
+    return said
 
 
 def _turn(turn: Any, roles: Mapping[str, str], part: Part) -> tuple[str, str]:

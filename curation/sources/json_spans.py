@@ -32,9 +32,9 @@ Int64s = npt.NDArray[np.int64]
 
 def sniff_style(head: bytes, name: str) -> Style:
     """Which of the three a file is, from its name and first bytes."""
-    if name.lower().endswith((".jsonl", ".ndjson")):
-        return "lines"
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if name.lower().endswith((".jsonl", ".ndjson")):
+        return "array" if _is_array_called_lines(text) else "lines"
     if text.startswith(b"["):
         return "array"
     if not text.startswith(b"{"):
@@ -51,6 +51,18 @@ def sniff_style(head: bytes, name: str) -> Style:
         return "object" if len(head) >= _SNIFF_BYTES else "lines"
     is_keyed = isinstance(record, dict) and all(isinstance(value, dict | list) for value in record.values())
     return "object" if is_keyed and record else "lines"
+
+
+def _is_array_called_lines(text: bytes) -> bool:
+    """Whether a file that is called lines is one array of objects: a line of it is no value, or it is all one line."""
+    if not re.match(rb"\[\s*\{", text):
+        return False
+    first, _, rest = text.partition(b"\n")
+    try:
+        orjson.loads(first)
+    except orjson.JSONDecodeError:
+        return True
+    return not rest.strip()
 
 
 def json_spans(path: str, file: str) -> Iterator[ByteSpan | LostSpan]:
@@ -74,12 +86,22 @@ def line_spans(handle: BufferedReader, file: str, style: Style) -> Iterator[Byte
     block = bytearray(CHUNK_BYTES)
     signs = np.frombuffer(block, np.uint8)
     while num_bytes := handle.readinto(block):
-        rest = handle.readline()
-        stop = start + num_bytes + len(rest)
+        num_rest, num_ends = _skip_to_line_end(handle)
+        stop = start + num_bytes + num_rest
         yield ByteSpan(file, style, start, stop, position)
         start = stop
         # numpy counts one sign five times as fast as bytes.count does.
-        position += int(np.count_nonzero(signs[:num_bytes] == _NEWLINE)) + rest.count(b"\n")
+        position += int(np.count_nonzero(signs[:num_bytes] == _NEWLINE)) + num_ends
+
+
+def _skip_to_line_end(handle: BinaryIO) -> tuple[int, int]:
+    """Bytes up to and with the next line end, and whether there is one; a line of any length is never held whole."""
+    skipped = 0
+    while piece := handle.readline(WINDOW_BYTES):
+        skipped += len(piece)
+        if piece.endswith(b"\n"):
+            return skipped, 1
+    return skipped, 0
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ import pyarrow as pa
 from curation.catalog import Fields, Part, Text
 from curation.sources import ADAPTERS
 from curation.sources.checks import checked, checked_text
-from curation.sources.columns import Said, Turns
+from curation.sources.columns import Said, Turns, text_column
 from curation.sources.joins import joined
 from curation.sources.pictures import picture_refs
 from curation.sources.readers import read
@@ -56,10 +56,10 @@ def map_chunk(task: MapTask) -> None:
     this = ChunkPass(task.source, Path(task.folder), Path(task.work), task.number, "map")
     if this.is_finished():
         return
-    mapped = _Mapped()
+    mapped = Mapped()
     with collection_paused():
         for span in task.chunk:
-            _map_batch(read(Path(task.root), span, task.part), task, mapped)
+            map_batch(read(Path(task.root), span, task.part), Path(task.root), task.part, mapped)
     if task.part.images is not None:
         write_table(this.mapped, mapped.table())
     elif mapped.positions:
@@ -133,7 +133,7 @@ def collection_paused() -> Iterator[None]:
             gc.enable()
 
 
-class _Mapped:
+class Mapped:
     """Columns under construction, and what was refused or mended on the way.
 
     Text is `said` batch by batch; `turns`, `refs` and `raws` are kept for records whose pictures are still to be looked at.
@@ -163,10 +163,10 @@ class _Mapped:
         return pa.Table.from_arrays(arrays, schema=MAPPED)
 
 
-def _map_batch(batch: Batch, task: MapTask, mapped: _Mapped) -> None:
-    part = task.part
+def map_batch(batch: Batch, root: Path, part: Part, mapped: Mapped) -> None:
+    """Add a batch of records to `mapped`: turns and picture refs, or the reason for which a record is refused."""
     mapped.rejects.extend(batch.rejects)
-    records, positions = _complete(batch, task, mapped)
+    records, positions = _complete(batch, root, part, mapped)
     adapted = ADAPTERS[part.layout](records, part)
     mapped.repairs.update(adapted.repairs)
     ids = _upstream_ids(records, part.fields)
@@ -196,9 +196,8 @@ def _map_batch(batch: Batch, task: MapTask, mapped: _Mapped) -> None:
         mapped.raws.append(_raw(record)[:RAW_LIMIT_BYTES])
 
 
-def _complete(batch: Batch, task: MapTask, mapped: _Mapped) -> tuple[Sequence[Record], Sequence[int]]:
+def _complete(batch: Batch, root: Path, part: Part, mapped: Mapped) -> tuple[Sequence[Record], Sequence[int]]:
     """Records with fields from their file's name and from joins; those whose joins fail are rejected."""
-    part = task.part
     records: Sequence[Record] = batch.records
     if any(name in str(part) for name in _FILE_FIELDS):
         path = PurePosixPath(batch.file)
@@ -210,7 +209,7 @@ def _complete(batch: Batch, task: MapTask, mapped: _Mapped) -> tuple[Sequence[Re
     positions: list[int] = []
     for record, position in zip(records, batch.positions, strict=True):
         try:
-            whole.append(joined(Path(task.root), record, part.join))
+            whole.append(joined(root, record, part.join))
             positions.append(position)
         except Unusable as problem:
             mapped.rejects.append(Reject.of(batch.file, position, problem.reason, problem.detail, _raw(record)))
@@ -222,6 +221,8 @@ def _upstream_ids(records: Sequence[Record], fields: Fields) -> list[str | None]
         return [fields.id.text] * len(records)
     if isinstance(fields.id, str):
         return Template(fields.id).column(records)
+    if isinstance(fields.id, list):
+        return [cell if isinstance(cell, str) and cell.strip() else None for cell in text_column(records, fields.id)]
     values = [record.get("id") for record in records]
     if set(map(type, values)) == {str}:
         return values

@@ -1,7 +1,7 @@
 """Layout `multiple_choice`: a question, options, and which of them is right. Fields: question, options, answer, id.
 
 Options come as a list, as a mapping of letters to texts, as fields of their own, or not at all, when they stand in the
-question's text already (or a record has none and is a plain question).
+question's text already (or a record has none, or an empty list of them, and is a plain question).
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ def _row(question: Cell, answer: Cell, listed: Any, part: Part) -> Row:
         return question
     if isinstance(answer, Unusable):
         return answer
-    if listed is None:
+    if listed is None or listed == []:
         return [question, answer]
     if not question.strip():
         return Unusable(RejectReason.EMPTY_QUESTION, "the question before the options holds no text")

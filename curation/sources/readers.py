@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.catalog import Part, Reader
@@ -36,26 +37,33 @@ from curation.sources.records import (
 )
 
 TAR_SPAN_SAMPLES = 2_000
+_MOST_BYTES = MAX_RECORD_BYTES + CHUNK_BYTES + 1
 
 
 def survey(root: Path, file: str, part: Part) -> list[Span]:
     """The spans of `file` (relative to `root`), in order. Unreadable files are one LostSpan."""
+    return list(each_span(root, file, part))
+
+
+def each_span(root: Path, file: str, part: Part) -> Iterator[Span]:
+    """Like `survey`, looking no further into the file than is asked for."""
     path = root / file
     reader = part.reader
     if path.stat().st_size == 0 and reader.records == "many" and reader.format in ("json", "delimited"):
-        return []
+        return
     if reader.format == "json" and reader.records == "many":
-        return list(json_spans(str(path), file))
-    if reader.format == "json":
-        return [ByteSpan(file, "one", 0, path.stat().st_size, 0)]
-    if reader.format == "delimited" and reader.quoting:
-        return [ByteSpan(file, "quoted", 0, path.stat().st_size, 0)]
-    if reader.format == "delimited":
+        yield from json_spans(str(path), file)
+    elif reader.format == "json":
+        yield ByteSpan(file, "one", 0, path.stat().st_size, 0)
+    elif reader.format == "delimited" and reader.quoting:
+        yield ByteSpan(file, "quoted", 0, path.stat().st_size, 0)
+    elif reader.format == "delimited":
         with path.open("rb") as handle:
-            return list(line_spans(handle, file, "delimited"))
-    if reader.format == "parquet":
-        return _row_groups(path, file)
-    return _tar_samples(path, file)
+            yield from line_spans(handle, file, "delimited")
+    elif reader.format == "parquet":
+        yield from _row_groups(path, file)
+    else:
+        yield from _tar_samples(path, file)
 
 
 def chunks(spans: Sequence[Span]) -> list[list[Span]]:
@@ -82,7 +90,8 @@ def read(root: Path, span: Span, part: Part) -> Batch:
         return _read_tar(root, span)
     with (root / span.file).open("rb") as handle:
         handle.seek(span.start)
-        data = handle.read(span.num_bytes)
+        # A longer span ends in a record that is too large whatever follows; quoted rows have no ends to be told by.
+        data = handle.read(span.num_bytes if span.style == "quoted" else min(span.num_bytes, _MOST_BYTES))
     if span.start == 0:
         data = data.removeprefix(b"\xef\xbb\xbf")
     if span.style == "delimited":
@@ -145,7 +154,7 @@ def _as_records(values: list[Any]) -> list[Mapping[str, Any]]:
 
 def _add_parsed(batch: Batch, position: int, text: bytes, parse: Callable[[bytes], Mapping[str, Any]]) -> None:
     if len(text) > MAX_RECORD_BYTES:
-        detail = f"{len(text)} bytes; the limit for a record is {MAX_RECORD_BYTES}"
+        detail = f"{len(text)} bytes or more; the limit for a record is {MAX_RECORD_BYTES}"
         batch.rejects.append(Reject.of(batch.file, position, RejectReason.BAD_JSON, detail, text))
         return
     try:
@@ -280,12 +289,23 @@ def _read_row_group(root: Path, span: RowGroupSpan, part: Part) -> Batch:
         detail = f"row group {span.group} cannot be read: {problem}"
         batch.rejects.append(Reject.of(span.file, span.first_position, RejectReason.UNSUPPORTED_VALUE, detail, b""))
         return batch
+    table = _without_nan(table)
     column = part.images.bytes if part.images else None
     if column is not None and column in table.column_names:
         lengths = [_num_pictures(value) for value in table.column(column)]
         table = table.drop_columns([column]).append_column("_num_pictures", pa.array(lengths))
     _add_rows(batch, span.first_position, table)
     return batch
+
+
+def _without_nan(table: pa.Table) -> pa.Table:
+    """NaN and infinity in columns of floats, which stand for no value, as nulls."""
+    for number, field in enumerate(table.schema):
+        if pa.types.is_floating(field.type):
+            column = table.column(number)
+            finite = pc.if_else(pc.is_finite(column), column, pa.scalar(None, field.type))
+            table = table.set_column(number, field.name, finite)
+    return table
 
 
 def _add_rows(batch: Batch, first_position: int, table: pa.Table) -> None:
@@ -313,9 +333,10 @@ def _num_pictures(value: pa.Scalar) -> int:
 # --- WebDataset tars ----------------------------------------------------------------------------------------------------
 
 
-def _tar_samples(path: Path, file: str) -> list[Span]:
+def _tar_samples(path: Path, file: str) -> Iterator[Span]:
     """Members grouped by key: the name up to the first dot after its folder. A cut archive ends in a LostSpan."""
     grouped: list[tuple[str, list[Member]]] = []
+    first = 0
     lost: list[Span] = []
     try:
         for member in tar_members(path):
@@ -323,15 +344,21 @@ def _tar_samples(path: Path, file: str) -> list[Span]:
             key, _, extension = name.name.partition(".")
             key = str(name.with_name(key))
             if not grouped or grouped[-1][0] != key:
+                if len(grouped) == TAR_SPAN_SAMPLES:
+                    yield _tar_span(file, grouped, first)
+                    grouped, first = [], first + TAR_SPAN_SAMPLES
                 grouped.append((key, []))
             grouped[-1][1].append(Member(extension, member.offset, member.size))
     except (tarfile.TarError, OSError, EOFError) as problem:
-        lost = [LostSpan(file, f"archive is damaged after {len(grouped)} samples: {problem}", b"", len(grouped))]
-    spans: list[Span] = []
-    for first in range(0, len(grouped), TAR_SPAN_SAMPLES):
-        samples = tuple((key, tuple(members)) for key, members in grouped[first : first + TAR_SPAN_SAMPLES])
-        spans.append(TarSpan(file, samples, first))
-    return spans + lost
+        number = first + len(grouped)
+        lost = [LostSpan(file, f"archive is damaged after {number} samples: {problem}", b"", number)]
+    if grouped:
+        yield _tar_span(file, grouped, first)
+    yield from lost
+
+
+def _tar_span(file: str, grouped: Sequence[tuple[str, Sequence[Member]]], first: int) -> TarSpan:
+    return TarSpan(file, tuple((key, tuple(members)) for key, members in grouped), first)
 
 
 def tar_members(path: Path) -> Iterator[Member]:

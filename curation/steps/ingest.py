@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 
-from curation.catalog import Catalog, Source, ingest_settings
+from curation.catalog import Catalog, Row, ingest_settings
 from curation.fingerprint import fingerprint
 from curation.inputs import PartInputs, find_inputs, hash_inputs, inputs_digest
 from curation.runtime.pool import Pool
@@ -35,10 +35,10 @@ MIN_LOOK_PICTURES, MAX_LOOK_PICTURES = 64, 1_024
 
 @dataclass(frozen=True, slots=True)
 class Ingest:
-    """The ingestion of one catalog row."""
+    """The ingestion of one catalog row: a source, or a benchmark."""
 
     catalog: Catalog
-    source: Source
+    source: Row
 
     def run(self, store: Store, pool: Pool) -> Artefact:
         """The published samples, made now unless they are there already.

@@ -43,7 +43,7 @@ def refusal(tmp_path: Path, row: dict[str, Any], name: str = "receipts") -> str:
         ({"fields": {"question": "{q", "answer": "a"}}, "a single '{'"),
         ({"fields": {"question": "{q|upper}", "answer": "a"}}, "unknown filter 'upper'"),
         ({"fields": {"question": "two words", "answer": "a"}}, "is no field path"),
-        ({"values": {"id": {"a": "b"}}}, "not id"),
+        ({"values": {"id": {"a": "b"}}}, "can translate question and answer, not id"),
         ({"reader": {"format": "delimited"}}, "needs `columns"),
         ({"reader": {"format": "delimited", "columns": ["q"], "separator": ", "}}, "one character"),
         ({"reader": {"format": "csv"}}, "'json', 'delimited', 'parquet' or 'webdataset'"),

@@ -9,6 +9,7 @@ import pytest
 
 from curation.catalog import Catalog, load_catalog
 from curation.runtime.pool import InProcessPool
+from curation.steps.ingest import Ingest
 from curation.store import Store
 from curation.verification import verify
 from tests.support.upstream import Built, build, rows
@@ -28,6 +29,12 @@ REJECTED = {
     "im2latex_sample": {"empty_answer": 3},
     "codealpaca": {"empty_answer": 2},
 }
+BENCHMARKS = {
+    "chartqa_test_complex": 733, "opencqa_test": 1_159, "tabmwp_test1k": 1_000, "nlvr_test": 600, "gsm8k_test": 1_319,
+    "vsr_test": 3_417, "scienceqa_img_test": 65, "mathvista_testmini": 1_000, "mathvision": 200, "theoremqa_test": 800,
+}  # fmt: skip
+NOT_IN_THE_SLICE = {"chartqa_test_complex": 500, "tabmwp_test1k": 850}
+"""Items whose picture was cut from the slice."""
 REPAIRED = {"opencqa": {"extension_corrected": 68}, "scibench": {"extension_corrected": 10}}
 
 
@@ -73,6 +80,20 @@ def test_every_record_is_a_sample_or_rejected(real: Built, name: str):
         assert samples["sample_id"].is_unique().all()
     if counts["rejected"]:
         assert len(rows(artefact, "rejected")) == sum(counts["rejected"].values())
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_benchmarks_are_read_by_rows_alone(catalog: Catalog, store: Store, name: str):
+    benchmark = catalog.benchmarks[name]
+    counts = Ingest(catalog, benchmark).run(store, InProcessPool()).manifest["counts"]
+    assert counts["records"] == BENCHMARKS[name] == benchmark.expected.records
+    missing = NOT_IN_THE_SLICE.get(name, 0)
+    assert counts["rejected"] == ({"missing_image": missing} if missing else {})
+    assert counts["samples"] == BENCHMARKS[name] - missing
+
+
+def test_every_benchmark_is_listed_here(catalog: Catalog):
+    assert BENCHMARKS.keys() == catalog.benchmarks.keys()
 
 
 def test_every_sample_has_one_verdict(real: Built, verdicts: pl.DataFrame):

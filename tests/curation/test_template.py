@@ -126,3 +126,30 @@ def test_any_text_is_a_template_or_an_error(text: str):
 def test_braces_that_are_doubled_are_themselves(text: str):
     escaped = text.replace("{", "{{").replace("}", "}}") + "{{"
     assert Template(escaped).render({}) == text + "{"
+
+
+@pytest.mark.parametrize("key", ["Question text", "a.b", "what?", "a|b", "ä {", 'x"y', "", " ", "plain", "0"])
+def test_any_key_but_those_with_braces_and_quotes_can_be_named(key: str):
+    if any(sign in key for sign in '{}"') or not key:
+        with pytest.raises(TemplateError, match="no field path can name"):
+            Path.quoted(key)
+        return
+    path = Path.quoted(key)
+    record = {key: {key: "found"}}
+    assert Path.parse(f"{path}.{path}").get(record) == "found"
+    assert Template(f"[{{{path}.{path}|strip}}]").render(record) == "[found]"
+    assert Template(f"{{{path}.missing?}}").render(record) == ""
+
+
+def test_plain_keys_are_not_quoted():
+    assert [Path.quoted(key) for key in ("answer", "_key", "Question text")] == ["answer", "_key", '"Question text"']
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_float_that_is_no_number_is_absent(value: float):
+    with pytest.raises(Unusable) as found:
+        Template("{x}").render({"x": value})
+    assert found.value.reason is RejectReason.MISSING_FIELD
+    assert Template("<{x?}>").render({"x": value}) == "<>"
+    with pytest.raises(Unusable):
+        Template("{x|join}").render({"x": [value]})

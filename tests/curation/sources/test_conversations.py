@@ -116,3 +116,44 @@ def test_pairs_of_turns_are_taken_by_columns(monkeypatch: pytest.MonkeyPatch):
         layout = part(layout="conversations", fields={"turns": "turns"})
         rows = conversations([{"turns": turns} for turns in listed], layout).rows
         assert [len(row) for row in rows] == [len(turns) for turns in listed]
+
+
+PAIR_KEYS = {"question": "user", "answer": "assistant"}
+
+
+def test_questions_and_answers_may_come_in_pairs():
+    turns = [{"user": "Why?", "assistant": "Because.", "source": "x"}, {"user": "How many?", "assistant": 7}]
+    assert row(turns, fields=PAIR_KEYS) == ["Why?", "Because.", "How many?", "7"]
+
+
+@pytest.mark.parametrize(
+    ("turns", "expected"),
+    [
+        ([{"user": "Why?"}], RejectReason.MISSING_FIELD),
+        ([{"user": None, "assistant": "Because."}], RejectReason.MISSING_FIELD),
+        (["Why?"], UNSUPPORTED),
+        ([{"user": ["Why?"], "assistant": "Because."}], UNSUPPORTED),
+        ([], RejectReason.EMPTY_QUESTION),
+    ],
+)
+def test_pairs_that_are_none_are_rejected(turns: list, expected: RejectReason):
+    assert row(turns, fields=PAIR_KEYS).reason is expected
+
+
+def test_values_translate_the_answers():
+    values = {"answer": {"0": "no", "1": "yes"}}
+    assert row([ASKED, {"from": "gpt", "value": "1"}], values=values) == ["Why?", "yes"]
+    assert row([ASKED, ANSWERED], values=values).reason is UNSUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"question": "user"}, "give both or neither"),
+        ({**PAIR_KEYS, "role": "from"}, "either `role` and `content`"),
+        ({"question": {"text": "Why?"}, "answer": "a"}, "expected the key of a text"),
+    ],
+)
+def test_pairs_and_roles_exclude_each_other(fields: dict, expected: str):
+    with pytest.raises(ValueError, match=expected):
+        part(layout="conversations", fields={"turns": "turns", **fields})

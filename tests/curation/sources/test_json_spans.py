@@ -136,7 +136,11 @@ def test_text_after_the_end_is_one_reject():
     ("text", "name", "expected"),
     [
         ("", "a.jsonl", "lines"),
-        ('[{"a": 1}]', "a.jsonl", "lines"),
+        ('[{"a": 1}]', "a.jsonl", "array"),
+        ('[\n {"a": 1},\n {"a": 2}\n]', "a.jsonl", "array"),
+        ('[{"a": 1},\n {"a": 2}]', "a.ndjson", "array"),
+        ('[{"a": 1}]\n[{"a": 2}]\n', "a.jsonl", "lines"),
+        ("[1, 2]\n", "a.jsonl", "lines"),
         ('[{"a": 1}]', "a.json", "array"),
         ('\ufeff \n [{"a": 1}]', "a.json", "array"),
         ('{"a": 1}\n{"a": 2}\n', "a.json", "lines"),
@@ -163,3 +167,13 @@ def test_a_byte_order_mark_is_no_part_of_a_record():
 def test_elements_are_split_at_top_level_commas_only():
     assert split_elements(b' {"a": "x,y]"}, [1, 2] ,, 3 ') == [b'{"a": "x,y]"}', b"[1, 2]", b"3"]
     assert split_elements(b"") == []
+
+
+def test_a_line_longer_than_every_window_is_skipped_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("curation.sources.json_spans.CHUNK_BYTES", 10)
+    monkeypatch.setattr("curation.sources.json_spans.WINDOW_BYTES", 7)
+    text = b'{"a": "%s"}\n{"b": 1}\n{"c": 2}\n' % (b"x" * 100)
+    (tmp_path / "a.jsonl").write_bytes(text)
+    spans = list(json_spans.json_spans(str(tmp_path / "a.jsonl"), "a.jsonl"))
+    assert [(span.start, span.first_position) for span in spans] == [(0, 0), (text.index(b'{"b"'), 1)]
+    assert spans[-1].stop == len(text)

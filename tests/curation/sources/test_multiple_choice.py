@@ -52,7 +52,7 @@ def test_numbers_are_options_too():
 
 
 def test_without_options_it_is_a_question():
-    assert row("blue", None) == ["Which?", "blue"]
+    assert row("blue", None) == row("blue", []) == ["Which?", "blue"]
     assert row("A", ["unused"], fields={"question": "q", "answer": "a"}) == ["Which?", "A"]
 
 
@@ -67,7 +67,6 @@ def test_without_options_it_is_a_question():
         ("-1", ["red", "blue"], {"answer_as": "index"}),
         ("²", ["red", "blue", "x"], {"answer_as": "index"}),
         ("red", ["red"], {}),
-        ("red", [], {}),
         ("red", ["x"] * 27, {}),
         ("red", "red, blue", {}),
         ("red", ["red", {"a": 1}], {}),

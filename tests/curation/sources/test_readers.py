@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.errors import RejectReason
-from curation.sources.readers import chunks, read, survey
-from curation.sources.records import CHUNK_BYTES, CHUNK_SPANS, RAW_LIMIT_BYTES, Batch, ByteSpan, LostSpan
+from curation.shard_format import BLOCK_BYTES
+from curation.sources.readers import TAR_SPAN_SAMPLES, chunks, each_span, read, survey
+from curation.sources.records import CHUNK_BYTES, CHUNK_SPANS, RAW_LIMIT_BYTES, Batch, ByteSpan, LostSpan, TarSpan
 from tests.support.upstream import part, read_all, write_files
 
 
@@ -318,3 +319,36 @@ def test_survey_opens_no_more_than_it_needs(tmp_path: Path):
     write_files(tmp_path, {"data": "a\tb\n" * 3})
     [span] = survey(tmp_path, "data", part(reader=COLUMNS))
     assert (span.start, span.stop, span.first_position) == (0, 12, 0)
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.float32()])
+def test_nan_in_parquet_is_absent(tmp_path: Path, kind: pa.DataType):
+    table = pa.table({"q": ["a", "b", "c"], "x": pa.array([1.5, float("nan"), float("inf")], kind)})
+    pq.write_table(table, tmp_path / "data")
+    batch = read_all(tmp_path, "data", part(reader=PARQUET))
+    assert [record["x"] for record in batch.records] == [1.5, None, None]
+
+
+def test_a_record_far_too_large_is_one_reject_and_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("curation.sources.readers.MAX_RECORD_BYTES", 50)
+    monkeypatch.setattr("curation.sources.readers._MOST_BYTES", 50 + 20 + 1)
+    monkeypatch.setattr("curation.sources.json_spans.CHUNK_BYTES", 20)
+    batch = read_text(tmp_path, '{"a": 1}\n{"a": "%s"}\n{"a": 2}\n' % ("x" * 5_000))
+    assert (batch.records, batch.positions, details(batch)) == ([{"a": 1}, {"a": 2}], [0, 2], [(1, "bad_json")])
+
+
+def test_spans_are_found_no_further_than_asked(tmp_path: Path):
+    sample = b"x" * 100
+    with tarfile.open(tmp_path / "data", "w") as tar:
+        for number in range(TAR_SPAN_SAMPLES + 1):
+            info = tarfile.TarInfo(f"{number:05d}.txt")
+            info.size = len(sample)
+            tar.addfile(info, io.BytesIO(sample))
+    with (tmp_path / "data").open("r+b") as handle:  # damaged in the second span
+        handle.seek(-BLOCK_BYTES * 20, io.SEEK_END)
+        handle.truncate()
+    webdataset = part(reader={"format": "webdataset"})
+    spans = each_span(tmp_path, "data", webdataset)
+    first = next(spans)
+    assert isinstance(first, TarSpan) and (len(first.samples), first.first_position) == (TAR_SPAN_SAMPLES, 0)
+    assert [type(span).__name__ for span in survey(tmp_path, "data", webdataset)][-1] == "LostSpan"

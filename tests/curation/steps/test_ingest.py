@@ -6,6 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from curation.catalog import Catalog
@@ -310,3 +312,54 @@ def test_hostile_names_in_archives_and_folders(tmp_path: Path, store: Store):
     row = {"category": "general", "layout": "caption", "parts": [part_of_tar, part_of_folder]}
     counts = ingest(write_catalog(tmp_path, {"odd": row}), "odd", store).manifest["counts"]
     assert counts["samples"] == 3, counts
+
+
+def test_the_cauldron_is_ingested_by_a_row_alone(tmp_path: Path, store: Store):
+    """`images: [{bytes, path}]`, `texts: [{user, assistant, source}, ...]`, as its configs are published."""
+    records = [
+        {
+            "images": [{"bytes": picture(number + i), "path": None} for i in range(number % 3)],
+            "texts": [{"user": f"Question {number}, {i}?", "assistant": f"{i}.", "source": "x"} for i in range(2)],
+        }
+        for number in range(6)
+    ]
+    write_files(tmp_path, {"data/train.parquet": b""})
+    pq.write_table(pa.Table.from_pylist(records), tmp_path / "data" / "train.parquet")
+    row = {
+        "category": "ocr",
+        "layout": "conversations",
+        "location": {"root": "data", "files": "*.parquet"},
+        "reader": {"format": "parquet"},
+        "fields": {"turns": "texts", "question": "user", "answer": "assistant"},
+        "images": {"bytes": "images", "add_markers": True, "optional": True},
+    }
+    artefact = ingest(write_catalog(tmp_path, {"cauldron": row}), "cauldron", store)
+    samples = rows(artefact, "samples").sort("origin_position")
+    assert artefact.manifest["counts"]["rejected"] == {}
+    assert samples["num_images"].to_list() == [0, 1, 2, 0, 1, 2]
+    turns = [[turn["value"] for turn in conversation] for conversation in samples["conversations"].to_list()]
+    assert turns[2] == ["<image>\n<image>\nQuestion 2, 0?", "0.", "Question 2, 1?", "1."]
+
+
+def test_an_id_may_have_alternatives(tmp_path: Path, store: Store):
+    write_files(tmp_path, {"data/a.jsonl": '{"q": "a", "uid": "u"}\n{"q": "b", "pid": 7}\n{"q": "c"}\n{"q": "d", "uid": " "}'})
+    fields = {"question": "q", "answer": "q", "id": ["uid", "pid"]}
+    row = {"category": "ocr", "layout": "qa", "location": {"root": "data", "files": "*.jsonl"}, "fields": fields}
+    samples = rows(ingest(write_catalog(tmp_path, {"data": row}), "data", store), "samples").sort("origin_position")
+    assert samples["origin_id"].to_list() == ["u", "7", None, None]
+
+
+@pytest.mark.parametrize("quoting", [False, True])
+def test_columns_may_have_any_names(tmp_path: Path, store: Store, quoting: bool):
+    write_files(tmp_path, {"data/a.csv": "Question text,best.answer\nWhy?,Because\n"})
+    fields = {"question": '"Question text"', "answer": '{"best.answer"}.'}
+    reader = {"format": "delimited", "separator": ",", "header": True, "quoting": quoting}
+    row = {
+        "category": "ocr",
+        "layout": "qa",
+        "location": {"root": "data", "files": "*.csv"},
+        "fields": fields,
+        "reader": reader,
+    }
+    [turns] = rows(ingest(write_catalog(tmp_path, {"data": row}), "data", store), "samples")["conversations"].to_list()
+    assert [turn["value"] for turn in turns] == ["Why?", "Because."]
