@@ -52,8 +52,8 @@ class Path:
         """Raises TemplateError when `text` is no field path."""
         if not _PATH.fullmatch(text):
             raise TemplateError(
-                f"'{text}' is no field path; write keys joined by dots, such as 'answer' or 'html.cells.0', and a key that holds "
-                "spaces or dots in double quotes"
+                f"'{text}' is no field path; write keys joined by dots, such as 'answer' or 'html.cells.0', and a key that "
+                "holds spaces or dots in double quotes"
             )
         return cls(text, tuple(key.strip('"') for key in _KEYS.findall(text)))
 

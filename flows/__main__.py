@@ -62,22 +62,53 @@ def settings(
 
 
 @app.command()
-def sources(json: JsonOption = False) -> None:
+def sources(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE...]", help="All by default.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Ask where the sources lie: reachable, size, revision, licence, count.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
     """The catalog: what there is, and what of it is ingested."""
     from curation.catalog import load_catalog
     from curation.inventory import inventory
     from curation.store import Store
     from flows.views import as_json, shortened, table
 
-    rows = inventory(load_catalog(shipped_file(_Globals.catalog)), Store.at(_Globals.root))
+    known = load_catalog(shipped_file(_Globals.catalog))
+    if check:
+        from flows.source_commands import show_check
+
+        raise typer.Exit(show_check(known, names or (), is_json=json))
+    rows = inventory(known, Store.if_there(_Globals.root), names or ())
     if json:
         print(as_json({"sources": rows}))  # noqa: T201
         return
     columns = ("source", "category", "licence", "location", "state", "expected", "samples", "rejected")
-    names = ("source", "category", "license", "location", "state", "expected", "samples", "rejected")
+    keys = ("source", "category", "license", "location", "state", "expected", "samples", "rejected")
     shown = [{**row, "location": shortened(row["location"][0])} for row in rows]
-    cells = [["-" if row[name] is None else row[name] for name in names] for row in shown]
+    cells = [["-" if row[key] is None else row[key] for key in keys] for row in shown]
     Console().print(table(f"catalog {_Globals.catalog}", columns, cells, text_columns=5))
+
+
+@app.command(name="try")
+def try_(
+    source: Annotated[str | None, typer.Argument(metavar="SOURCE", help="A source or benchmark of the catalog.")] = None,
+    head: Annotated[int, typer.Option("--head", metavar="N", min=1, max=10_000, help="Records of each part.")] = 20,
+    guess: Annotated[
+        str | None, typer.Option("--guess", metavar="PATH", help="Suggest a catalog row for a folder or file.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """What a source's first records become, or a row for unknown data. Writes nothing, ingests nothing."""
+    from flows.source_commands import show_guess, show_try
+
+    if (source is None) == (guess is None):
+        raise typer.BadParameter("give either SOURCE or --guess PATH")
+    if guess is not None:
+        show_guess(Path(guess), Path(_Globals.catalog), is_json=json)
+    elif source is not None:
+        show_try(source, Path(shipped_file(_Globals.catalog)), head, is_json=json)
 
 
 @app.command()

@@ -31,6 +31,18 @@ def shortened(location: str) -> str:
     return PurePosixPath(location).name
 
 
+def size(num_bytes: int | None) -> str:
+    """Bytes in the unit that people use for so many."""
+    if num_bytes is None:
+        return "-"
+    figure, unit = float(num_bytes), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if figure < 999.5 or unit == "TB":
+            break
+        figure /= 1_000
+    return f"{figure:.0f} {unit}" if unit == "B" else f"{figure:.1f} {unit}"
+
+
 def share(part: int, whole: int) -> str:
     """A share as a percentage with one decimal."""
     return f"{part / whole:.1%}" if whole else "-"

@@ -60,7 +60,7 @@ def look_at_pictures(task: LookTask) -> None:
                 if facts.sha256 not in stored:
                     stored[facts.sha256] = _append(tar, facts, data)
                 row |= asdict(facts) | {"tar": task.number, "offset": stored[facts.sha256]}
-                row["is_misnamed"] = _is_misnamed(ref, facts.extension)
+                row["is_misnamed"] = is_misnamed(ref, facts.extension)
             rows.append(row)
         tar.write(END_OF_ARCHIVE)
     write_table(done, pa.Table.from_pylist(rows, schema=FACTS))
@@ -74,7 +74,7 @@ def _append(tar: BinaryIO, facts: ImageFacts, data: bytes) -> int:
     return offset
 
 
-def _is_misnamed(ref: str, extension: str) -> bool:
+def is_misnamed(ref: str, extension: str) -> bool:
     """Whether the picture's name claims another encoding; a name without a picture extension claims nothing."""
     named = os.path.splitext(ref)[1].lower().lstrip(".")  # noqa: PTH122
     named = _SAME_ENCODING.get(named, named)

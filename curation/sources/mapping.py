@@ -158,6 +158,7 @@ class Mapped:
         self.said.append(said)
 
     def table(self) -> pa.Table:
+        """Rows of MAPPED."""
         columns = [self.files, self.positions, self.ids, self.turns, self.refs, self.raws]
         arrays = [pa.array(column, field.type) for column, field in zip(columns, MAPPED, strict=True)]
         return pa.Table.from_arrays(arrays, schema=MAPPED)

@@ -9,7 +9,7 @@ import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -182,6 +182,23 @@ def _from_tar(path: Path, ref: str) -> bytes:
     with path.open("rb") as handle:
         handle.seek(member.offset)
         return handle.read(member.size)
+
+
+def first_in_tar(path: Path, names: Iterable[str]) -> dict[str, Member]:
+    """Where those of `names` lie in a tar, which is read only until all of them were met."""
+    missing = set(names)
+    found: dict[str, Member] = {}
+    try:
+        for member in tar_members(path) if missing else ():
+            name = member.name.removeprefix("./")
+            if name in missing:
+                found[name] = member
+                missing.discard(name)
+            if not missing:
+                break
+    except (tarfile.TarError, OSError, EOFError):
+        return found
+    return found
 
 
 def _from_parquet(root: Path, ref: str, column: str) -> bytes:

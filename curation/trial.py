@@ -1,0 +1,241 @@
+"""Trying a catalog row: what its first records become, without ingesting and without writing anything below the root.
+
+Only the first spans of the record files are read, and of the pictures only those that the tried records name; an archive is
+read no further than to the last of them.
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.catalog import Catalog, Images, Part, Row
+from curation.errors import RejectReason
+from curation.imaging import ImageFacts, examine
+from curation.inputs import find_records
+from curation.sources.looking import is_misnamed
+from curation.sources.mapping import Mapped, map_batch
+from curation.sources.pictures import fetch, first_in_tar
+from curation.sources.readers import each_span, read
+from curation.sources.records import Batch, ByteSpan, Reject, Span
+from curation.sources.safe_paths import inside
+from curation.tables import ROLES
+from curation.template import Unusable
+
+DEFAULT_HEAD = 20
+_QUOTED_HEAD_BYTES = 4 << 20
+_LARGE_GROUP_BYTES = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class TriedPicture:
+    """A picture as its record names it (`name`) and as it is. `is_misnamed`: its name claims another encoding."""
+
+    name: str
+    extension: str
+    width: int
+    height: int
+    num_bytes: int
+    is_misnamed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TriedSample:
+    """A record that would become a sample: `turns` as (role, text), human first."""
+
+    file: str
+    position: int
+    id: str | None
+    turns: tuple[tuple[str, str], ...]
+    images: tuple[TriedPicture, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TriedReject:
+    """A record that would be refused; `raw` is its beginning as text."""
+
+    file: str
+    position: int
+    reason: str
+    detail: str
+    raw: str
+
+
+@dataclass(frozen=True, slots=True)
+class TriedPart:
+    """The first records of one part, in order; `is_all` when it has no others."""
+
+    num_files: int
+    records: tuple[TriedSample | TriedReject, ...]
+    is_all: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What the first records of a row's parts become."""
+
+    name: str
+    parts: tuple[TriedPart, ...]
+
+    @property
+    def samples(self) -> list[TriedSample]:
+        """The records that would become samples."""
+        return [record for part in self.parts for record in part.records if isinstance(record, TriedSample)]
+
+    @property
+    def rejects(self) -> list[TriedReject]:
+        """The records that would be refused."""
+        return [record for part in self.parts for record in part.records if isinstance(record, TriedReject)]
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Rejects by reason."""
+        return dict(sorted(Counter(reject.reason for reject in self.rejects).items()))
+
+
+def try_row(catalog: Catalog, row: Row, head: int = DEFAULT_HEAD) -> Trial:
+    """The first `head` records of each part. Raises CatalogError when a location does not exist or is elsewhere."""
+    return Trial(row.name, tuple(_try_part(catalog, row, part, head) for part in row.parts))
+
+
+def _try_part(catalog: Catalog, row: Row, part: Part, head: int) -> TriedPart:
+    root, files = find_records(catalog, row, part)
+    with tempfile.TemporaryDirectory(prefix="curate-try-") as folder:
+        mapped, roots = Mapped(), dict.fromkeys(files, root)
+        remaining = head + 1  # one more, to know whether there are more
+        for file in files:
+            if remaining <= 0:
+                break
+            roots[file] = _root_of(root, file, part, remaining, Path(folder))
+            for batch in _first_batches(roots[file], file, part, remaining):
+                remaining -= len(batch.positions) + len(batch.rejects)
+                map_batch(batch, roots[file], part, mapped)
+        records = _looked_at(mapped, roots, part, head)
+    return TriedPart(len(files), tuple(records), is_all=remaining > 0)
+
+
+def first_records(root: Path, file: str, part: Part, head: int) -> Batch:
+    """The first `head` records of a file, unmapped, and what could not be parsed among them."""
+    whole = Batch(file)
+    for batch in _first_batches(root, file, part, head):
+        whole.positions += batch.positions
+        whole.records += batch.records
+        whole.rejects += batch.rejects
+    return whole
+
+
+def _first_batches(root: Path, file: str, part: Part, head: int) -> Iterator[Batch]:
+    for span in each_span(root, file, part):
+        if head <= 0:
+            return
+        batch = _first(read(root, _shortened(root, span), part), head)
+        head -= len(batch.positions) + len(batch.rejects)
+        yield batch
+
+
+def _first(batch: Batch, head: int) -> Batch:
+    places = sorted([*batch.positions, *(reject.position for reject in batch.rejects)])
+    if len(places) <= head:
+        return batch
+    kept = [number for number, position in enumerate(batch.positions) if position < places[head]]
+    rejects = [reject for reject in batch.rejects if reject.position < places[head]]
+    return Batch(batch.file, [batch.positions[n] for n in kept], [batch.records[n] for n in kept], rejects)
+
+
+def _shortened(root: Path, span: Span) -> Span:
+    """A span of quoted rows, which is a whole file, up to a line end near its beginning."""
+    if not isinstance(span, ByteSpan) or span.style != "quoted" or span.num_bytes <= _QUOTED_HEAD_BYTES:
+        return span
+    with (root / span.file).open("rb") as handle:
+        head = handle.read(_QUOTED_HEAD_BYTES)
+    return ByteSpan(span.file, span.style, 0, head.rfind(b"\n") + 1 or len(head), 0)
+
+
+def _root_of(root: Path, file: str, part: Part, head: int, folder: Path) -> Path:
+    """Where to read `file`: below `root`, or below `folder`, which then holds the first rows of a Parquet file.
+
+    A row group with pictures may have gigabytes, and is otherwise read whole.
+    """
+    if part.reader.format != "parquet" or part.join or (part.images is not None and part.images.bytes is None):
+        return root
+    try:
+        with pq.ParquetFile(root / file, pre_buffer=False, buffer_size=1 << 20) as parquet:
+            if not parquet.num_row_groups or parquet.metadata.row_group(0).total_byte_size <= _LARGE_GROUP_BYTES:
+                return root
+            rows = list(islice(parquet.iter_batches(batch_size=head), 1))
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(pa.Table.from_batches(rows, parquet.schema_arrow), folder / file)
+    except (pa.ArrowInvalid, OSError):
+        return root  # where reading it tells what is wrong
+    return folder
+
+
+# --- Pictures -----------------------------------------------------------------------------------------------------------
+
+
+def _looked_at(mapped: Mapped, roots: Mapping[str, Path], part: Part, head: int) -> list[TriedSample | TriedReject]:
+    """The first `head` of what was mapped, in order of their origin, with their pictures examined."""
+    order = {file: number for number, file in enumerate(roots)}
+    found: list[tuple[tuple[int, int], int | Reject]] = [
+        ((order[file], position), number)
+        for number, (file, position) in enumerate(zip(mapped.files, mapped.positions, strict=True))
+    ]
+    found += [((order[reject.file], reject.position), reject) for reject in mapped.rejects]
+    first = [what for _, what in sorted(found, key=lambda entry: entry[0])][:head]
+    look = _Looker(roots, part.images, [ref for what in first if isinstance(what, int) for ref in _refs(mapped, what)])
+    return [_tried_reject(what) if isinstance(what, Reject) else _tried(mapped, what, look) for what in first]
+
+
+def _refs(mapped: Mapped, number: int) -> Sequence[str]:
+    return mapped.refs[number] if mapped.refs else ()
+
+
+def _tried(mapped: Mapped, number: int, look: "_Looker") -> TriedSample | TriedReject:
+    file, position = mapped.files[number], mapped.positions[number]
+    pictures: list[TriedPicture] = []
+    for ref in _refs(mapped, number):
+        try:
+            facts = look.at(file, ref)
+        except Unusable as problem:
+            return _tried_reject(Reject.of(file, position, problem.reason, f"{ref}: {problem.detail}", mapped.raws[number]))
+        is_lie = is_misnamed(ref, facts.extension)
+        pictures.append(TriedPicture(ref, facts.extension, facts.width, facts.height, facts.num_bytes, is_lie))
+    turns = tuple((ROLES[place % 2], text) for place, text in enumerate(mapped.turns[number]))
+    return TriedSample(file, position, mapped.ids[number], turns, tuple(pictures))
+
+
+def _tried_reject(reject: Reject) -> TriedReject:
+    return TriedReject(reject.file, reject.position, reject.reason.value, reject.detail, reject.raw.decode("utf-8", "replace"))
+
+
+class _Looker:
+    """Fetches and examines pictures; members of a tar are looked for all at once."""
+
+    def __init__(self, roots: Mapping[str, Path], images: Images | None, refs: Sequence[str]) -> None:
+        self._roots = roots
+        self._images = images
+        self._tar: Path | None = None
+        self._members: Mapping[str, Any] = {}
+        if images is not None and images.tar is not None and refs:
+            self._tar = inside(next(iter(roots.values())), images.tar)
+            self._members = first_in_tar(self._tar, refs)
+
+    def at(self, file: str, ref: str) -> ImageFacts:
+        """The facts of a picture of a record in `file`. Raises Unusable."""
+        assert self._images is not None
+        if self._tar is None:
+            data = fetch(self._roots[file], ref, self._images)
+        else:
+            member = self._members.get(ref)
+            if member is None:
+                raise Unusable(RejectReason.MISSING_IMAGE, f"no picture '{ref}' in the archive {self._tar.name}")
+            with self._tar.open("rb") as handle:
+                handle.seek(member.offset)
+                data = handle.read(member.size)
+        return examine(data, max_pixels=self._images.max_pixels)
