@@ -101,9 +101,9 @@ def _turn_fields(turns: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
         if question in keys and answer in keys:
             return {"question": keys[question], "answer": keys[answer]}
     texts = {key: [str(turn.get(key, "")) for turn in turns] for key in shared}
-    roles = [key for key in shared if 2 <= len(set(texts[key])) <= _MAX_ROLES < len(turns)]
-    contents = sorted((key for key in shared if key not in roles), key=lambda key: -sum(map(len, texts[key])))
-    return {"role": roles[0], "content": contents[0]} if roles and contents else None
+    by_length = sorted(shared, key=lambda key: sum(map(len, texts[key])))
+    role = next((key for key in by_length if 2 <= len(set(texts[key])) <= _MAX_ROLES < len(turns)), None)
+    return {"role": role, "content": by_length[-1]} if role is not None and role != by_length[-1] else None
 
 
 def _roles(conversations: Sequence[Sequence[Mapping[str, Any]]], fields: Mapping[str, str]) -> dict[str, str]:

@@ -51,8 +51,9 @@ def _walk(root: Path) -> Iterator[str]:
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
         for name in sorted(names):
             path = Path(folder, name)
-            if not name.startswith(".") and not path.is_symlink():
-                yield path.relative_to(root).as_posix()
+            below = path.relative_to(root).as_posix()
+            if not name.startswith(".") and below.isprintable() and not path.is_symlink():
+                yield below
 
 
 def is_picture(name: str) -> bool:
@@ -94,7 +95,7 @@ def record_groups(listing: Listing) -> list[tuple[str, ...]]:
 def patterns_for(files: Sequence[str], listing: Listing) -> list[str]:
     """Glob patterns that match exactly `files` of the listing: one pattern when there is one, or else their names."""
     if len(files) == 1:
-        return [_literal(files[0])]
+        return [literal(files[0])]
     parts = [PurePosixPath(name).parts for name in files]
     if len({len(each) for each in parts}) == 1:
         columns = list(zip(*parts, strict=True))
@@ -104,15 +105,15 @@ def patterns_for(files: Sequence[str], listing: Listing) -> list[str]:
         }
         if matched == set(files):
             return [pattern]
-    return [_literal(name) for name in files]
+    return [literal(name) for name in files]
 
 
 def _common(names: Sequence[str]) -> str:
     if len(set(names)) == 1:
-        return _literal(names[0])
+        return literal(names[0])
     start = _common_start(names)
     end = _common_start([name[len(start) :][::-1] for name in names])[::-1]
-    return f"{_literal(start)}*{_literal(end)}"
+    return f"{literal(start)}*{literal(end)}"
 
 
 def _common_start(names: Sequence[str]) -> str:
@@ -120,7 +121,8 @@ def _common_start(names: Sequence[str]) -> str:
     return "".join(signs[0] for signs in alike)
 
 
-def _literal(name: str) -> str:
+def literal(name: str) -> str:
+    """A glob pattern that matches `name` and nothing else."""
     return "".join(f"[{sign}]" if sign in "*?[" else sign for sign in name)
 
 

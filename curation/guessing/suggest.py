@@ -16,7 +16,7 @@ from curation.errors import SourceError
 from curation.guessing.columns import Column, columns_of
 from curation.guessing.images import marker_in, member_images, named_after, named_images, place_of
 from curation.guessing.layouts import suggest_layouts
-from curation.guessing.listing import Listing, archives_of_pictures, list_folder, patterns_for, record_groups
+from curation.guessing.listing import Listing, archives_of_pictures, list_folder, literal, patterns_for, record_groups
 from curation.guessing.samples import HEAD, Shape, shapes_of
 from curation.shard_format import IMAGE_MARKER
 from curation.trial import Trial, try_row
@@ -27,6 +27,8 @@ _GOOD = 0.75
 _LEAST = 0.5
 """The share of tried records that a part must map, for it to be suggested beside better ones."""
 _NO_FILE = "missing_image"
+_USUALLY = 0.9
+"""The share of records that name a picture, for those that do not to be at fault rather than text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Guess:
 
     def as_yaml(self, root: str) -> str:
         """A catalog with the row, its files below `root`, in the form in which people write one."""
-        comments = [f"# {note}" for note in self.notes]
+        comments = [f"# {_printable(note)}" for note in self.notes]
         return "\n".join([*comments, "sources:", f"  {self.name}:", *_yaml_lines(_at_root(self.row, root), "    ")]) + "\n"
 
     def catalog(self, root: Path) -> Catalog:
@@ -69,7 +71,7 @@ def guess(path: Path) -> Guess:
     if not parts:
         fields = ", ".join(column.path for column in columns_of(shapes[0].records)[:20])
         raise SourceError(
-            f"'{path}': no layout fits its records; {shapes[0].files[0]} has the fields {fields}. "
+            f"'{path}': no layout fits its records; {shapes[0].files[0]} has the fields {_printable(fields)}. "
             "Write the row by hand: docs/catalog.md lists the layouts and what their fields mean"
         )
     name = re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_")[:48] or "new-source"
@@ -121,7 +123,7 @@ def _images(shape: Shape, columns: Sequence[Column], pictures: Mapping[str, froz
         for archive, names in pictures.items():
             place = place_of(column, shape.records, names)
             if place is not None:
-                return {**_in_archive(place, archive), **({} if column.share_given == 1 else {"optional": True})}
+                return {**_in_archive(place, archive), **({} if column.share_given >= _USUALLY else {"optional": True})}
     for archive, names in pictures.items():
         found = named_after(shape.records, columns, names) if names else None
         if found is not None:
@@ -162,7 +164,8 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _share(part: Settings, root: Path) -> float:
     """The share of the first records that the part maps; a picture that is not there is not the mapping's fault."""
-    settings = _at_root(_located(part, part["location"]["files"][:HEAD]), str(root))
+    files = [literal(file) for file in part["location"]["files"][:HEAD]]
+    settings = _at_root(_located(part, files), str(root))
     source = Source.model_validate({"name": "guess", "category": Category.GENERAL, "parts": [settings]}, strict=False)
     trial = try_row(Catalog(folder=root, sources={}), source, _RANKING_HEAD)
     total = len(trial.samples) + len(trial.rejects)
@@ -218,6 +221,11 @@ def _notes(trial: Trial, row: Settings, files: Sequence[str], used: set[str], li
         yield f"Not understood, and left out: {', '.join(left[:5])}{f' and {len(left) - 5} more' if len(left) > 5 else ''}"
     if listing.is_cut:
         yield f"Only the first {len(listing.files):,} files were looked through for pictures."
+
+
+def _printable(text: str) -> str:
+    """`text` on one line, without signs that steer terminals or end a comment."""
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
 
 
 def _yaml_lines(row: Settings, indent: str) -> Iterator[str]:
