@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from curation.catalog import Catalog, Images, Part, Row
 from curation.errors import RejectReason
 from curation.imaging import ImageFacts, examine
 from curation.inputs import find_records
+from curation.sources.columns import Said
 from curation.sources.looking import is_misnamed
 from curation.sources.mapping import Mapped, map_batch
-from curation.sources.pictures import fetch, first_in_tar
+from curation.sources.pictures import fetch, first_in_tar, read_member
 from curation.sources.readers import each_span, read
 from curation.sources.records import Batch, ByteSpan, Reject, Span
 from curation.sources.safe_paths import inside
@@ -188,15 +189,25 @@ def _looked_at(mapped: Mapped, roots: Mapping[str, Path], part: Part, head: int)
     ]
     found += [((order[reject.file], reject.position), reject) for reject in mapped.rejects]
     first = [what for _, what in sorted(found, key=lambda entry: entry[0])][:head]
+    turns = _turns(mapped)
     look = _Looker(roots, part.images, [ref for what in first if isinstance(what, int) for ref in _refs(mapped, what)])
-    return [_tried_reject(what) if isinstance(what, Reject) else _tried(mapped, what, look) for what in first]
+    return [_tried_reject(what) if isinstance(what, Reject) else _tried(mapped, what, turns[what], look) for what in first]
+
+
+def _turns(mapped: Mapped) -> Sequence[Sequence[str]]:
+    """The turns of each mapped record, whether they are kept by record or, as text is, by batch."""
+    if not mapped.said:
+        return mapped.turns
+    said = Said.together(mapped.said)
+    texts: list[str] = said.texts.to_pylist()
+    return [texts[start:stop] for start, stop in pairwise(said.ends.tolist())]
 
 
 def _refs(mapped: Mapped, number: int) -> Sequence[str]:
     return mapped.refs[number] if mapped.refs else ()
 
 
-def _tried(mapped: Mapped, number: int, look: "_Looker") -> TriedSample | TriedReject:
+def _tried(mapped: Mapped, number: int, said: Sequence[str], look: "_Looker") -> TriedSample | TriedReject:
     file, position = mapped.files[number], mapped.positions[number]
     pictures: list[TriedPicture] = []
     for ref in _refs(mapped, number):
@@ -206,7 +217,7 @@ def _tried(mapped: Mapped, number: int, look: "_Looker") -> TriedSample | TriedR
             return _tried_reject(Reject.of(file, position, problem.reason, f"{ref}: {problem.detail}", mapped.raws[number]))
         is_lie = is_misnamed(ref, facts.extension)
         pictures.append(TriedPicture(ref, facts.extension, facts.width, facts.height, facts.num_bytes, is_lie))
-    turns = tuple((ROLES[place % 2], text) for place, text in enumerate(mapped.turns[number]))
+    turns = tuple((ROLES[place % 2], text) for place, text in enumerate(said))
     return TriedSample(file, position, mapped.ids[number], turns, tuple(pictures))
 
 
@@ -235,7 +246,5 @@ class _Looker:
             member = self._members.get(ref)
             if member is None:
                 raise Unusable(RejectReason.MISSING_IMAGE, f"no picture '{ref}' in the archive {self._tar.name}")
-            with self._tar.open("rb") as handle:
-                handle.seek(member.offset)
-                data = handle.read(member.size)
+            data = read_member(self._tar, member)
         return examine(data, max_pixels=self._images.max_pixels)

@@ -178,6 +178,11 @@ def _from_tar(path: Path, ref: str) -> bytes:
         raise _missing(ref, f"the archive {path.name}, which is not there") from None
     if member is None:
         raise _missing(ref, f"the archive {path.name}")
+    return read_member(path, member)
+
+
+def read_member(path: Path, member: Member) -> bytes:
+    """The content of a tar's member. Raises Unusable(image_too_large)."""
     _bounded(member.size)
     with path.open("rb") as handle:
         handle.seek(member.offset)
