@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("ingest", "planning", "sharding", "streaming", "explore", "sva", "learning")
+BENCHMARKS = ("ingest", "dedup", "planning", "sharding", "streaming", "explore", "sva", "learning")
 
 
 def main() -> int:

@@ -4,7 +4,7 @@ Normalisation is for comparing only; what is stored and trained on stays as publ
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import polars as pl
 
@@ -13,6 +13,7 @@ from curation.format_prompts import PAPER_PROMPTS
 from curation.shard_format import IMAGE_MARKER
 
 _NOTHING_TO_READ = r"^[\s\p{C}\p{Z}]*$"
+_MORE_THAN_SPACES = r"\s\s|[^\S ]"
 _DIGEST_BYTES = 16
 
 
@@ -21,11 +22,33 @@ def normalised(turns: pl.Series, prompts: Iterable[str] = ()) -> pl.Series:
 
     Nothing depends on the script: letters outside ASCII stay what they are.
     """
-    text = turns.str.replace_all(IMAGE_MARKER, " ", literal=True).str.normalize("NFKC").str.to_lowercase()
-    text = text.str.replace_all(r"\s+", " ")
-    for prompt in sorted({_normal_prompt(prompt) for prompt in (*PAPER_PROMPTS, *prompts)}, key=len, reverse=True):
+    text = turns.str.replace_all(IMAGE_MARKER, " ", literal=True)
+    # Each mending costs more than finding the few texts that need it.
+    text = _mended(text, text.str.len_bytes() != text.str.len_chars(), lambda some: some.str.normalize("NFKC"))
+    text = _single_spaced(text.str.to_lowercase())
+    told = sorted({_normal_prompt(prompt) for prompt in (*PAPER_PROMPTS, *prompts)} - {""}, key=len, reverse=True)
+    text = _mended(text, text.str.contains_any(told), lambda some: _single_spaced(_without(some, told)))
+    return text.str.strip_chars()
+
+
+def _mended(text: pl.Series, needs: pl.Series, mend: Callable[[pl.Series], pl.Series]) -> pl.Series:
+    """`text` with `mend` applied where it `needs` it."""
+    needs = needs.fill_null(False)
+    if not needs.any():
+        return text
+    mended = mend(text.filter(needs))
+    places = (needs.cum_sum().cast(pl.Int64) - 1).clip(0)
+    return mended.gather(places).zip_with(needs, text)
+
+
+def _single_spaced(text: pl.Series) -> pl.Series:
+    return _mended(text, text.str.contains(_MORE_THAN_SPACES), lambda some: some.str.replace_all(r"\s+", " "))
+
+
+def _without(text: pl.Series, prompts: Iterable[str]) -> pl.Series:
+    for prompt in prompts:
         text = text.str.replace_all(prompt, "", literal=True)
-    return text.str.replace_all(r"\s+", " ").str.strip_chars()
+    return text
 
 
 def _normal_prompt(prompt: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from curation.catalog import Catalog, Source
+from curation.dedup_spec import DedupSpec
 from curation.errors import PlanError
 from curation.facts import Bools, Ints, read_ids
 from curation.mixture import Mixture, participants
@@ -94,7 +95,7 @@ def ingested_counts(store: Store, catalog: Catalog, mixture: Mixture) -> Counts:
     ingested = {name: latest(store.root / "sources" / name) for name in sources}
     missing = [name for name, folder in ingested.items() if folder is None]
     warnings = [f"not ingested yet: {', '.join(missing)}"] if missing else []
-    survivors = None if missing else _survivors(store, sorted(sources))
+    survivors = None if missing else _survivors(store, sorted(sources), mixture.dedup)
     if survivors is None:
         warnings.append("counts are those before cleaning and de-duplication; `curate build` does both")
     available: dict[str, int] = {}
@@ -145,7 +146,7 @@ def _loss(name: str, samples: int, kept: int) -> list[str]:
     return []
 
 
-def _survivors(store: Store, names: list[str]) -> tuple[Path, dict[str, Any]] | None:
+def _survivors(store: Store, names: list[str], spec: DedupSpec | None) -> tuple[Path, dict[str, Any]] | None:
     """Folder and manifest of the rows that the pool of these sources keeps; None when it is not made yet."""
     signatures = {name: latest(store.root / "signatures" / name) for name in names}
     facts = {name: latest(store.root / "facts" / name) for name in names}
@@ -153,7 +154,7 @@ def _survivors(store: Store, names: list[str]) -> tuple[Path, dict[str, Any]] | 
     measured = {name: folder.name for name, folder in facts.items() if folder is not None}
     if len(made) < len(names) or len(measured) < len(names):
         return None
-    folder = store.survivors(survivors_fingerprint(pool_fingerprint(made), measured))
+    folder = store.survivors(survivors_fingerprint(pool_fingerprint(made, spec), measured))
     return (folder, read_manifest(folder)) if is_published(folder) else None
 
 

@@ -87,6 +87,9 @@ class DropReason(StrEnum):
 
     NO_WORDS = "no_words"
     EXACT_DUPLICATE = "exact_duplicate"
+    NEAR_DUPLICATE = "near_duplicate"
+    REPEATED_TURNS = "repeated_turns"
+    CONFLICTING_ANSWER = "conflicting_answer"
     FILTERED = "filtered"
     OVER_CAP = "over_cap"
     OVER_QUOTA = "over_quota"

@@ -116,6 +116,9 @@ def _check(mixture: Mixture, file: LayeredYaml, catalog: Catalog) -> None:
     for name in mixture.sources:
         if name not in catalog.sources:
             raise file.fail(_unknown("source", name, valid), at=("sources", name))
+    for number, name in enumerate(mixture.dedup.sources if mixture.dedup else ()):
+        if name not in catalog.sources:
+            raise file.fail(_unknown("source", name, valid), at=("dedup", "sources", number))
     for key, selector in (("include", mixture.include), ("exclude", mixture.exclude)):
         if selector is not None:
             _check_selector(key, selector, file, catalog)

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from curation.catalog import Prompt
 from curation.format_prompts import prompt_for, with_prompt
-from curation.shard_format import ShardImage, encode_sample, image_names, occurrence_key
+from curation.shard_format import IMAGE_MARKER, ShardImage, encode_sample, image_names, occurrence_key
 
 RENDERED = pa.schema(
     [
@@ -76,6 +76,28 @@ def rendered_row(sample: Mapping[str, Any], position: int, repeat: int, source: 
             for name, image in pictures
         ],
     }
+
+
+def without_turns(sample: Mapping[str, Any], removed: Sequence[int]) -> Mapping[str, Any]:
+    """A row of SAMPLES without some of its question-answer turns (counted from 0), which leaves one at least.
+
+    It keeps its pictures, and so a marker for each of them: those of removed questions go before the next question that stays,
+    or behind the last one. It also keeps its `sample_id`, which names the sample as it was published.
+    """
+    gone = set(removed)
+    turns: list[dict[str, str]] = []
+    waiting = 0
+    for place, turn in enumerate(sample["conversations"]):
+        if place // 2 in gone:
+            waiting += turn["value"].count(IMAGE_MARKER)
+        else:
+            turns.append({"from": turn["from"], "value": f"{IMAGE_MARKER}\n" * waiting + turn["value"]})
+            waiting = 0
+    if waiting:
+        last = max(place for place, turn in enumerate(turns) if turn["from"] == "human")
+        turns[last] = turns[last] | {"value": turns[last]["value"] + f"\n{IMAGE_MARKER}" * waiting}
+    num_tokens = sum(len(turn["value"].split()) for turn in turns)
+    return {**sample, "conversations": turns, "num_turns": len(turns), "num_tokens": num_tokens}
 
 
 def rendered_rows(table: pa.Table) -> list[dict[str, Any]]:

@@ -88,6 +88,10 @@ class Store:
         """Folder of one source's verdicts on single samples and its duplicate keys."""
         return self.root / "signatures" / name / fingerprint
 
+    def shingles(self, name: str, fingerprint: str) -> Path:
+        """Folder of the n-grams of one source's texts."""
+        return self.root / "shingles" / name / fingerprint
+
     def facts(self, name: str, fingerprint: str) -> Path:
         """Folder of the facts of one source's samples."""
         return self.root / "facts" / name / fingerprint

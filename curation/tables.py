@@ -89,6 +89,45 @@ SIGNATURES = pa.schema(
 )
 """`reason` is set where a sample was judged and dropped by itself; the keys are equal for samples that say the same."""
 
+ITEMS = pa.schema(
+    [
+        pa.field("row", pa.uint32()),
+        pa.field("turn", pa.int32()),
+        pa.field("question_key", pa.uint64()),
+        pa.field("answer_key", pa.uint64()),
+        pa.field("number_key", pa.uint64()),
+        pa.field("pixels", pa.int64()),
+        pa.field("answer_chars", pa.int64()),
+    ]
+)
+"""What is compared with one another: whole samples, or single question-answer turns (`turn` counts them from 0; -1 is a whole
+sample). `row` is the sample's row in its file. The keys are equal where questions, answers or stated numbers are; `pixels` and
+`answer_chars` are the sample's, and decide which of two is kept. The sets of n-grams lie beside, item by item."""
+
+SHINGLES = pa.schema([pa.field("shingles", pa.large_list(pa.uint32())), pa.field("set_key", pa.uint64())])
+"""One row an item: its hashed n-grams, sorted and distinct, and a key that is equal for equal sets."""
+
+REMOVED_TURNS = pa.schema(
+    [
+        pa.field("sample_id", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("turn", pa.int32()),
+        pa.field("twin_id", pa.string()),
+        pa.field("twin_turn", pa.int32()),
+    ]
+)
+"""Question-answer turns (counted from 0) that kept samples lose, and where the same is said."""
+
+FINDINGS = pa.schema(
+    [
+        pa.field("sample_id", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("finding", pa.string()),
+        pa.field("cluster_id", pa.string()),
+    ]
+)
+"""What is worth knowing of samples that are kept all the same; those of one cluster share `cluster_id`, its first sample."""
+
 RAW_LIMIT_BYTES = 64 << 10
 ID_DIGEST_CHARS = 24
 XXH3_128_BYTES = 16

@@ -313,6 +313,33 @@ def why(
 
 
 @app.command()
+def dups(
+    mixture: MixtureArgument,
+    sample: Annotated[int, typer.Option("--sample", min=1, help="How many clusters to show.")] = 5,
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="Only exact_duplicate, near_duplicate, repeated_turns or conflicting_answer.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Clusters of duplicates in a mixture's pool, as a person reads them: what was kept, and what was dropped for it."""
+    from curation.catalog import load_catalog
+    from curation.clusters import clusters
+    from curation.mixture_file import load_mixture
+    from curation.store import Store
+    from flows.job import mixture_file
+    from flows.views import as_json, show_clusters
+
+    known = load_catalog(shipped_file(_Globals.catalog))
+    path, stage = mixture_file(mixture)
+    spec = load_mixture(path, known, stage)
+    found = clusters(Store.at(_Globals.root), known, spec, sample, kind)
+    if json:
+        print(as_json({"mixture": spec.name} | asdict(found)))  # noqa: T201
+        return
+    show_clusters(Console(soft_wrap=True), found)
+
+
+@app.command()
 def report(release: Annotated[str, typer.Argument(help="A release's folder, or its mixture's name.")]) -> None:
     """The data card and the report page of a release; prints their paths."""
     from curation.lookup import find_release

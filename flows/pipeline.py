@@ -13,6 +13,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from curation.catalog import Source
+from curation.dedup_spec import DedupSpec
 from curation.mixture_file import WrittenMixture, load_curriculum
 from curation.steps.clean import Clean
 from curation.steps.curriculum import PublishStages
@@ -20,6 +21,7 @@ from curation.steps.deduplicate import Deduplicate
 from curation.steps.ingest import Ingest
 from curation.steps.measure import Measure
 from curation.steps.shard import Shard
+from curation.steps.sign import Sign
 from curation.steps.step import Artefact
 from curation.steps.survivors import Survivors
 from flows.artifacts import show_ingested
@@ -53,10 +55,16 @@ def clean_source(source: Source, ingested: Artefact, job: Job) -> Artefact:
     return Clean(source.name, source.prompt_texts).run(ingested, job.store, job.pool)
 
 
+@task(task_run_name="sign {source.name}", cache_policy=NO_CACHE, persist_result=False)
+def sign_source(source: Source, ingested: Artefact, spec: DedupSpec, job: Job) -> Artefact:
+    """Text signatures of one source."""
+    return Sign(source.name, source.prompt_texts, spec.signing()).run(ingested, job.store, job.pool)
+
+
 @task(name="deduplicate", cache_policy=NO_CACHE, persist_result=False)
-def deduplicate(cleaned: Mapping[str, Artefact], job: Job) -> Artefact:
+def deduplicate(spec: DedupSpec | None, cleaned: Mapping[str, Artefact], signed: Mapping[str, Artefact], job: Job) -> Artefact:
     """Verdicts over all sources."""
-    return Deduplicate().run(cleaned, job.store)
+    return Deduplicate(spec).run(cleaned, job.store, signed, job.pool)
 
 
 @task(name="note survivors", cache_policy=NO_CACHE, persist_result=False)
@@ -125,7 +133,9 @@ def _build_one(written: WrittenMixture, accepted: Sequence[str], job: Job) -> Ar
     ingested = _results({row.name: ingest_source.submit(row, job) for row in rows})
     measured = _results({row.name: measure_source.submit(row, ingested[row.name], job) for row in rows})
     cleaned = _results({row.name: clean_source.submit(row, ingested[row.name], job) for row in rows})
-    pool = deduplicate(cleaned, job)
+    spec = written.mixture.dedup
+    signed = {row.name: sign_source.submit(row, ingested[row.name], spec, job) for row in rows if spec}
+    pool = deduplicate(spec, cleaned, _results(signed), job)
     note_survivors(ingested, measured, pool, job)
     return write_release(written, ingested, pool, accepted, job)
 

@@ -1,13 +1,18 @@
 """What the commands show people: tables for the terminal. Numbers are right-aligned, nothing wraps below 80 columns."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import SequenceMatcher
+from itertools import zip_longest
 from pathlib import PurePosixPath
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from curation.clusters import Clusters
 from curation.lookup import Life
 
 _SHOWN_CHARS = 600
@@ -70,26 +75,68 @@ def show_life(console: Console, life: Life) -> None:
         console.print(f"  rejected    {life.rejected['reason']}: {life.rejected['detail']}", markup=False, highlight=False)
         console.print(f"  raw         {_cut(life.rejected['raw'].decode('utf-8', 'replace'))}", markup=False, highlight=False)
         return
-    _show_turns(console, record)
+    if life.twin is None:
+        _show_turns(console, record)
+    else:
+        console.print(side_by_side(record, life.twin), soft_wrap=False)
     for verdict in life.verdicts:
         where = verdict.get("release") or f"pool {verdict.get('pool')}"
-        detail = f": {verdict['detail']}" if verdict.get("detail") else ""
-        reason = f" ({verdict['reason']}{detail})" if verdict["reason"] else ""
+        told = ": ".join(part for part in (verdict["reason"], verdict.get("detail")) if part)
+        reason = f" ({told})" if told else ""
         console.print(f"  {verdict['verdict']:<11} in {where}, by {verdict['stage']}{reason}", markup=False, highlight=False)
-    if life.twin is not None:
-        console.print(f"  its twin    {life.twin['sample_id']}", markup=False, highlight=False)
-        _show_turns(console, life.twin)
     for place in life.places:
         spot = f"{place['release']}: shard {place['shard']}, offset {place['offset_bytes']:,}, {place['num_bytes']:,} bytes"
         console.print(f"  stands in   {spot}", markup=False, highlight=False)
+
+
+def side_by_side(record: Mapping[str, Any], twin: Mapping[str, Any]) -> Table:
+    """A dropped record beside the one it was dropped for, turn by turn; words that only one of them has stand out."""
+    view = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    view.add_column("", no_wrap=True)
+    view.add_column(Text(record["sample_id"]), ratio=1, overflow="fold")
+    view.add_column(Text(f"twin {twin['sample_id']}"), ratio=1, overflow="fold")
+    view.add_row("read from", *(Text(f"{one['origin_file']} at {one['origin_position']}") for one in (record, twin)))
+    for own, other in zip_longest(record["conversations"], twin["conversations"]):
+        texts = [turn["value"] if turn else "" for turn in (own, other)]
+        view.add_row((own or other)["from"], _marked(texts[0], texts[1]), _marked(texts[1], texts[0]))
+    for own, other in zip_longest(record["images"], twin["images"]):
+        view.add_row("picture", *(Text(_picture(image) if image else "") for image in (own, other)))
+    return view
+
+
+def _marked(text: str, other: str) -> Text:
+    """`text`, cut, with the words that `other` lacks in bold."""
+    pieces = re.split(r"(\s+)", _cut(text))
+    matcher = SequenceMatcher(None, pieces, re.split(r"(\s+)", _cut(other)), autojunk=False)
+    marked = Text()
+    for kind, start, stop, _, _ in matcher.get_opcodes():
+        marked.append("".join(pieces[start:stop]), style="" if kind == "equal" else "bold red")
+    return marked
+
+
+def show_clusters(console: Console, found: Clusters) -> None:
+    """Counts by kind, then clusters one by one: the keeper, and beside it what goes with it."""
+    rows = [(kind, count["clusters"], count["samples"]) for kind, count in found.counts.items()]
+    console.print(table(f"pool {found.pool}", ("kind", "clusters", "samples beside the keeper"), rows))
+    for number, cluster in enumerate(found.shown, start=1):
+        console.print(f"\n[bold]{number}. {cluster.kind}[/bold]: {cluster.size:,} beside the keeper", highlight=False)
+        for member in cluster.members:
+            console.print(side_by_side(member, cluster.keeper), soft_wrap=False)
+            console.print(f"  {member['detail']}", style="dim", markup=False, highlight=False)
+        if cluster.size > len(cluster.members):
+            console.print(f"  and {cluster.size - len(cluster.members):,} more")
 
 
 def _show_turns(console: Console, sample: Mapping[str, Any]) -> None:
     for turn in sample["conversations"]:
         console.print(f"  {turn['from']:<11} {_cut(turn['value'])}", markup=False, highlight=False)
     for image in sample["images"]:
-        size = f"{image['width']} x {image['height']} {image['extension']}, {image['num_bytes']:,} bytes"
-        console.print(f"  picture     {size}, sha256 {image['sha256'][:16]}", markup=False, highlight=False)
+        console.print(f"  picture     {_picture(image)}", markup=False, highlight=False)
+
+
+def _picture(image: Mapping[str, Any]) -> str:
+    size = f"{image['width']} x {image['height']} {image['extension']}, {image['num_bytes']:,} bytes"
+    return f"{size}, sha256 {image['sha256'][:16]}"
 
 
 def _cut(text: str) -> str:

@@ -26,7 +26,7 @@ from curation.fingerprint import fingerprint
 from curation.guard import check_guard
 from curation.mixture import Mixture, participants
 from curation.picking import chosen, held, is_counted_by_hand, kept_rows, left_out
-from curation.rendering import RENDERED, SourceFacts, rendered_row, rendered_rows
+from curation.rendering import RENDERED, SourceFacts, rendered_row, rendered_rows, without_turns
 from curation.report import write_report
 from curation.runtime.pool import Pool
 from curation.selection import NamesOf, final_verdicts, occurrences, stream_order
@@ -44,7 +44,7 @@ from curation.store import (
     write_json,
     write_table,
 )
-from curation.tables import VERDICTS, counts_by
+from curation.tables import REMOVED_TURNS, VERDICTS, counts_by
 
 VERSION = 3
 _SAYS_NOTHING_OF_SAMPLES = {"guard", "reproduces", "warn_repeat"}
@@ -118,7 +118,7 @@ class Shard:
             planned = self.plan(ingested, verdicts)
             if not planned.total:
                 raise PlanError(f"mixture '{self.mixture.name}': its sources hold no samples; see `curate sources` for why")
-            entries = self._write(verdicts, planned, ingested, folder, work, pool)
+            entries = self._write(verdicts, planned, ingested, _removed_turns(pool_verdicts), folder, work, pool)
             manifest = self._manifest(folder, entries, planned, ingested, pool_verdicts)
             write_report(folder, manifest, {name: artefact.folder for name, artefact in ingested.items()})
             publish(folder, manifest)
@@ -148,6 +148,7 @@ class Shard:
         verdicts: pl.DataFrame,
         planned: Plan,
         ingested: Mapping[str, Artefact],
+        removed: pl.DataFrame,
         folder: Path,
         work: Path,
         pool: Pool,
@@ -155,7 +156,8 @@ class Shard:
         taken, not_taken = self._choose(verdicts, planned, ingested)
         write_table(folder / VERDICTS_NAME, final_verdicts(verdicts, not_taken).to_arrow().cast(VERDICTS))
         files = [(path, name) for name in sorted(ingested) for path in ingested[name].files("samples")]
-        stream = stream_order(taken, self.mixture.seed).with_row_index("position")
+        ordered = stream_order(taken, self.mixture.seed).with_row_index("position")
+        stream = ordered.join(removed, on="sample_id", how="left", maintain_order="left")
         edges = _shard_edges(stream, self.mixture.shard_bytes)
         renders = list(_render_tasks(stream, files, work, {name: self._facts(name) for name in ingested}))
         pool.map(render_samples, renders, label=f"render {self.mixture.name}")
@@ -241,6 +243,13 @@ def _names_in(facts: pl.DataFrame) -> NamesOf:
     return lambda rows: facts["sample_id"].gather(rows).to_list()
 
 
+def _removed_turns(pool_verdicts: Artefact) -> pl.DataFrame:
+    """Columns sample_id, removed: the question-answer turns that kept samples lose to de-duplication by turn."""
+    empty = pl.DataFrame(REMOVED_TURNS.empty_table())
+    rows = pl.concat([empty, *(pl.read_parquet(path) for path in pool_verdicts.files("turns"))])
+    return rows.group_by("sample_id").agg(removed=pl.col("turn").sort())
+
+
 def _shard_edges(stream: pl.DataFrame, shard_bytes: int) -> list[int]:
     """Positions at which shards begin, and the end of the last: a new one wherever the running size passes the target."""
     sizes = stream["about_bytes"].to_numpy()
@@ -253,7 +262,9 @@ def _render_tasks(
     stream: pl.DataFrame, files: Sequence[tuple[Path, str]], work: Path, facts: Mapping[str, SourceFacts]
 ) -> Sequence[RenderTask]:
     tasks: list[RenderTask] = []
-    assigned = stream.select("position", "file", "row", "repeat").partition_by("file", as_dict=True, include_key=False)
+    assigned = stream.select("position", "file", "row", "repeat", "removed").partition_by(
+        "file", as_dict=True, include_key=False
+    )
     for number, (path, name) in enumerate(files):
         if (number,) not in assigned:
             continue
@@ -272,7 +283,11 @@ def render_samples(task: RenderTask) -> None:
         return
     assigned = pl.read_parquet(task.assigned).sort("position")
     samples = pq.read_table(task.samples).take(pa.array(assigned["row"].to_numpy())).to_pylist()
-    placed = zip(samples, assigned["position"].to_list(), assigned["repeat"].to_list(), strict=True)
+    trimmed = [
+        without_turns(sample, removed) if removed else sample
+        for sample, removed in zip(samples, assigned["removed"].to_list(), strict=True)
+    ]
+    placed = zip(trimmed, assigned["position"].to_list(), assigned["repeat"].to_list(), strict=True)
     rows = [rendered_row(sample, position, repeat, task.source) for sample, position, repeat in placed]
     with replacing(target) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, RENDERED) as writer:
         writer.write_table(pa.Table.from_pylist(rows, schema=RENDERED), max_chunksize=8_192)

@@ -8,8 +8,12 @@ import polars as pl
 import pytest
 
 from curation.catalog import Catalog, load_catalog
+from curation.dedup_spec import DedupSpec
 from curation.runtime.pool import InProcessPool
+from curation.steps.clean import Clean
+from curation.steps.deduplicate import Deduplicate
 from curation.steps.ingest import Ingest
+from curation.steps.sign import Sign
 from curation.store import Store
 from curation.verification import verify
 from tests.support.upstream import Built, build, rows
@@ -127,3 +131,62 @@ def test_the_release_of_everything_holds(real: Built, verdicts: pl.DataFrame):
     for name, counts in real.release.manifest["conservation"].items():
         assert counts["records"] == RECORDS[name]
         assert counts["samples"] == counts["kept"] + sum(counts["dropped"].values())
+
+
+# --- Near duplicates ----------------------------------------------------------------------------------------------------
+
+
+def judged(real: Built, catalog: Catalog, **settings: object) -> pl.DataFrame:
+    """Verdicts over everything under `dedup:` settings, with the source of each twin."""
+    store, pool, spec = Store.at(str(real.folder.parents[2])), InProcessPool(), DedupSpec.model_validate(settings)
+    cleaned = {
+        name: Clean(name, catalog.source(name).prompt_texts).run(found, store, pool) for name, found in real.ingested.items()
+    }
+    signed = {
+        name: Sign(name, catalog.source(name).prompt_texts, spec.signing()).run(found, store, pool)
+        for name, found in real.ingested.items()
+    }
+    found = rows(Deduplicate(spec).run(cleaned, store, signed, pool), "verdicts")
+    return found.with_columns(twin=pl.col("twin_id").str.replace(r"-[0-9a-f]{24}(-d\d+)?$", ""))
+
+
+@pytest.fixture(scope="module")
+def near(real: Built, catalog: Catalog) -> pl.DataFrame:
+    return judged(real, catalog)
+
+
+def test_one_question_in_three_formats_is_kept_once(real: Built, catalog: Catalog):
+    found = judged(real, catalog, key="question", sources=["gsm8k", "flan_cot", "gsm8k_alpaca", "codealpaca"])
+    crossing = found.filter(pl.col("twin") != pl.col("source")).group_by("source", "twin").len()
+    numbers = {(source, twin): number for source, twin, number in crossing.iter_rows()}
+    assert numbers["flan_cot", "gsm8k"] == 3_000
+    assert numbers["gsm8k_alpaca", "gsm8k"] == 2_500
+    assert numbers["gpteacher_codegen", "codealpaca"] >= 749
+    assert numbers.keys() == {("flan_cot", "gsm8k"), ("gsm8k_alpaca", "gsm8k"), ("gpteacher_codegen", "codealpaca")}
+
+
+def test_exact_instructions_are_among_the_near_ones(near: pl.DataFrame):
+    pair = {"codealpaca", "gpteacher_codegen"}
+    crossing = near.filter(pl.col("source").is_in(pair) & pl.col("twin").is_in(pair) & (pl.col("source") != pl.col("twin")))
+    assert 749 <= len(crossing) <= 760
+
+
+def test_near_text_drops_no_distinct_chinese_record(real: Built, near: pl.DataFrame):
+    chinese = rows(real.ingested["llamafactory_demo"], "samples").filter(pl.col("origin_file") == "alpaca_zh_demo.json")
+    found = near.join(chinese, on="sample_id", how="semi")
+    assert (found["verdict"] == "keep").sum() == 992
+    assert found["reason"].drop_nulls().unique().to_list() == ["exact_duplicate"]
+
+
+@pytest.mark.parametrize("name", ["puzzlevqa", "nlvr", "tabmwp", "opencqa", "im2latex_sample", "scienceqa_img"])
+def test_one_question_on_many_pictures_is_kept(near: pl.DataFrame, name: str):
+    assert near.filter(pl.col("source") == name)["verdict"].unique().to_list() == ["keep"]
+
+
+def test_every_near_duplicate_goes_with_a_kept_sample(near: pl.DataFrame):
+    kept = near.filter(pl.col("verdict") == "keep").select(twin_id="sample_id")
+    dropped = near.filter(pl.col("verdict") == "drop")
+    assert dropped.join(kept, on="twin_id", how="anti").is_empty()
+    stated = dropped.filter(reason="near_duplicate")["detail"].str.extract(r"Jaccard ([0-9.]+)").cast(pl.Float64)
+    assert len(stated) > 150
+    assert stated.min() >= 0.7

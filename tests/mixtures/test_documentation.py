@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from curation.conditions import Condition, Where
+from curation.dedup_spec import DedupSpec
 from curation.mixture import CategoryRule, Guard, Mixture, Reproduces, Selector, SourceRule
 from curation.yaml_file import Settings
 
@@ -33,7 +34,7 @@ def test_every_key_is_documented_and_no_other(opening: str):
     assert keys_of_table(opening) == set(model.model_fields) | besides
 
 
-@pytest.mark.parametrize("model", [Selector, Guard, Reproduces, Condition])
+@pytest.mark.parametrize("model", [Selector, Guard, Reproduces, Condition, DedupSpec])
 def test_keys_of_short_forms_are_named(model: type[Settings]):
     for key in model.model_fields:
         assert re.search(rf"[{{ ]{key}: ", TEXT), key

@@ -22,6 +22,7 @@ from curation.steps.deduplicate import Deduplicate
 from curation.steps.ingest import Ingest
 from curation.steps.measure import Measure
 from curation.steps.shard import Shard
+from curation.steps.sign import Sign
 from curation.steps.step import Artefact
 from curation.steps.survivors import Survivors
 from curation.store import Store
@@ -258,7 +259,12 @@ def build(
     rows = [row for row in catalog.sources.values() if mixture.takes_part(row)]
     ingested = {row.name: Ingest(catalog, row).run(store, pool) for row in rows}
     cleaned = {row.name: Clean(row.name, row.prompt_texts).run(ingested[row.name], store, pool) for row in rows}
-    pooled = Deduplicate().run(cleaned, store)
+    signed = {
+        row.name: Sign(row.name, row.prompt_texts, mixture.dedup.signing()).run(ingested[row.name], store, pool)
+        for row in rows
+        if mixture.dedup
+    }
+    pooled = Deduplicate(mixture.dedup).run(cleaned, store, signed, pool)
     measured = {name: Measure(name).run(artefact, store, pool) for name, artefact in ingested.items()}
     Survivors().run(ingested, measured, pooled, store)
     return Built(ingested, pooled, Shard(catalog, mixture).run(ingested, pooled, store, pool, accepted))

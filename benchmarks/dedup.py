@@ -1,0 +1,325 @@
+"""Near-duplicate texts: our rate, recall, precision and memory against peers on the same rows, and cost as rows grow.
+
+Ours takes texts to keepers, verified pairs included. Peers (rensa, datasketch) are optional: `pip install rensa datasketch`;
+those that are missing are named and left out. `--scale 100000 1000000 10000000` runs the steps of `curate build` (clean, sign,
+de-duplicate) over generated samples on disk instead, and prints time, memory and cost per sample.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from benchmarks.memory import PeakMemory
+from benchmarks.printing import show
+from curation.cleaning import normalised
+from curation.dedup.keepers import NOBODY
+from curation.dedup.near_text import near_texts
+from curation.dedup_spec import DedupSpec
+from curation.sources.columns import Said
+from curation.sources.sample_rows import Origins, sample_table
+from curation.steps.clean import Clean
+from curation.steps.deduplicate import Deduplicate
+from curation.steps.sign import Sign
+from curation.steps.step import Artefact
+from curation.store import Store, publish, read_manifest, write_table
+from flows.environment import prepare_environment
+from flows.job import open_pool
+
+ROWS = 200_000
+DATASKETCH_ROWS = 20_000
+ROWS_PER_FILE = 50_000
+WORD_BYTES = 6
+PLANTED_SHARE = 0.2
+SPEC = DedupSpec(bands=14, rows=8, same_numbers=False, boilerplate_share=0)
+"""As the peers are set. Rows are judged by their text alone."""
+
+DEFAULTS = DedupSpec(same_numbers=False, boilerplate_share=0)
+
+
+# --- Rows ---------------------------------------------------------------------------------------------------------------
+
+
+def vocabulary() -> np.ndarray:
+    """4,096 words of five letters and a space, as bytes."""
+    rng = np.random.default_rng(1)
+    letters = rng.integers(ord("a"), ord("z") + 1, (4_096, WORD_BYTES), np.uint8)
+    letters[:, -1] = ord(" ")
+    return letters
+
+
+def word_rows(part: int, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Words of `number` texts as places in the vocabulary, the edges of the texts, and for each the text of this part that it
+    was copied from with one to six words replaced (-1 for none)."""
+    rng = np.random.default_rng(part)
+    lengths = rng.integers(20, 100, number)
+    origin = np.full(number, -1)
+    copies = np.flatnonzero(rng.random(number) < PLANTED_SHARE)[1:]
+    origin[copies] = (copies * rng.random(len(copies))).astype(np.int64)
+    is_copy_of_copy = origin[origin[copies]] >= 0
+    origin[copies[is_copy_of_copy]] = -1  # families are stars, as families of real copies mostly are
+    copies = np.flatnonzero(origin >= 0)
+    lengths[copies] = lengths[origin[copies]]
+    edges = np.concatenate([[0], np.cumsum(lengths)])
+    words = rng.integers(0, 4_096, edges[-1])
+    for copy in copies.tolist():
+        start, size = edges[copy], lengths[copy]
+        words[start : start + size] = words[edges[origin[copy]] : edges[origin[copy]] + size]
+        changed = rng.integers(0, size, rng.integers(1, 7))
+        words[start + changed] = rng.integers(0, 4_096, len(changed))
+    return words, edges, origin
+
+
+def texts_of(words: np.ndarray, edges: np.ndarray) -> pa.Array:
+    """The texts of `word_rows` as an Arrow column."""
+    data = vocabulary()[words].reshape(-1)
+    offsets = (edges * WORD_BYTES).astype(np.int64)
+    return pa.LargeStringArray.from_buffers(len(edges) - 1, pa.py_buffer(offsets), pa.py_buffer(data))
+
+
+# --- Quality ------------------------------------------------------------------------------------------------------------
+
+
+def ngrams(words: np.ndarray) -> set[tuple[int, ...]]:
+    return set(zip(words.tolist(), words[1:].tolist(), words[2:].tolist(), strict=False))
+
+
+def judge(dropped: np.ndarray, words: np.ndarray, edges: np.ndarray, origin: np.ndarray) -> dict[str, float]:
+    """Recall over planted pairs of true Jaccard >= .7, precision over dropped rows, and rows lost without a kept twin.
+
+    Rows of different families share next to nothing, so only families are compared.
+    """
+    families: dict[int, list[int]] = {}
+    for copy in np.flatnonzero(origin >= 0).tolist():
+        families.setdefault(int(origin[copy]), [int(origin[copy])]).append(copy)
+    found = alike = right = lost = 0
+    judged: set[int] = set()
+    for members in families.values():
+        sets = {row: ngrams(words[edges[row] : edges[row + 1]]) for row in members}
+
+        def near(one: int, other: int, sets: dict[int, set[tuple[int, ...]]] = sets) -> bool:
+            return len(sets[one] & sets[other]) >= SPEC.threshold * len(sets[one] | sets[other])
+
+        base = members[0]
+        for copy in members[1:]:
+            if near(base, copy):
+                alike += 1
+                found += bool(dropped[base] or dropped[copy])
+        for row in members:
+            if dropped[row]:
+                judged.add(row)
+                twins = [other for other in members if other != row and near(row, other)]
+                right += bool(twins)
+                lost += all(dropped[other] for other in twins)
+    total = int(dropped.sum())
+    lost += total - len(judged)
+    return {"recall": found / alike, "precision": right / max(1, total), "lost": lost, "dropped": total}
+
+
+# --- Ours and peers: texts to a flag for each row ----------------------------------------------------------------------------
+
+
+def ours(texts: pa.Array, spec: DedupSpec = SPEC) -> np.ndarray:
+    """Normalised, shingled, hashed, joined, verified, kept: on two threads."""
+    return near_texts(texts, spec, normalise=_normal, num_threads=2).keeper != NOBODY
+
+
+def ours_by_default(texts: pa.Array) -> np.ndarray:
+    """Ours with the product's own bands and rows, which find more."""
+    return ours(texts, DEFAULTS)
+
+
+def _normal(texts: pa.Array) -> pa.Array:
+    return normalised(pl.Series("text", texts)).to_arrow().cast(pa.large_string())
+
+
+def _tokens(text: str) -> list[str]:
+    words = text.lower().split()
+    return [" ".join(words[place : place + 3]) for place in range(len(words) - 2)]
+
+
+def rensa(texts: pa.Array) -> np.ndarray:
+    """rensa's LSH de-duplicator: a row is dropped when an earlier kept one is a candidate."""
+    from rensa import RMinHash, RMinHashDeduplicator
+
+    index = RMinHashDeduplicator(SPEC.threshold, SPEC.bands * SPEC.rows, True, SPEC.bands)
+    dropped = np.zeros(len(texts), np.bool_)
+    for start in range(0, len(texts), 10_000):
+        batch = [_tokens(text) for text in texts.slice(start, 10_000).to_pylist()]
+        for row, signature in enumerate(RMinHash.from_token_sets(batch, SPEC.bands * SPEC.rows, 42), start):
+            dropped[row] = not index.add(str(row), signature)
+    return dropped
+
+
+def rensa_flags(texts: pa.Array) -> np.ndarray:
+    """rensa's fastest way: every row that shares a band with another one is flagged, so both of a pair are."""
+    from rensa import RMinHash, RMinHashLSH
+
+    index = RMinHashLSH(SPEC.threshold, SPEC.bands * SPEC.rows, SPEC.bands)
+    batches = [_tokens(text) for text in texts.to_pylist()]
+    matrix = RMinHash.digest_matrix_from_token_sets(batches, SPEC.bands * SPEC.rows, 42)
+    return np.array(index.insert_matrix_and_query_duplicate_flags(matrix), np.bool_)
+
+
+def datasketch(texts: pa.Array) -> np.ndarray:
+    """datasketch's MinHash and LSH: a row is dropped when an earlier kept one is a candidate."""
+    from datasketch import MinHash, MinHashLSH
+
+    index = MinHashLSH(num_perm=SPEC.bands * SPEC.rows, params=(SPEC.bands, SPEC.rows))
+    dropped = np.zeros(len(texts), np.bool_)
+    for row, text in enumerate(texts.to_pylist()):
+        signature = MinHash(num_perm=SPEC.bands * SPEC.rows)
+        signature.update_batch([token.encode() for token in _tokens(text)])
+        if index.query(signature):
+            dropped[row] = True
+        else:
+            index.insert(row, signature)
+    return dropped
+
+
+def measured(name: str, work: Callable[[pa.Array], np.ndarray], rows: tuple[np.ndarray, ...]) -> float:
+    """Run and judge; returns rows a second."""
+    words, edges, origin = rows
+    texts = texts_of(words, edges)
+    with PeakMemory() as memory:
+        start = time.perf_counter()
+        dropped = work(texts)
+        seconds = time.perf_counter() - start
+    quality = judge(dropped, words, edges, origin)
+    used = (memory.peak_bytes - memory.start_bytes) / len(texts)
+    print(
+        f"{name:<14} {len(texts):>9,} rows {seconds:>7.2f} s {used:>7,.0f} B/row  recall {quality['recall']:.3f}  "
+        f"precision {quality['precision']:.4f}  lost {quality['lost']:,.0f}  dropped {quality['dropped']:,.0f}"
+    )
+    facts = {"name": f"dedup {name}", "rows": len(texts), "seconds": round(seconds, 2), "bytes_per_row": round(used)}
+    print(json.dumps(facts | quality))
+    return len(texts) / seconds
+
+
+def against_peers(num_rows: int) -> None:
+    """The table of ours and the peers that are installed."""
+    start = time.perf_counter()
+    ours(texts_of(*word_rows(0, 1_000)[:2]))
+    print(f"first call, compiled code loaded or compiled: {time.perf_counter() - start:.1f} s", file=sys.stderr)
+    rows = word_rows(1, num_rows)
+    own = measured("ours", ours, rows)
+    measured("ours, default", ours_by_default, rows)
+    for name, package, work, most in (
+        ("rensa", "rensa", rensa, num_rows),
+        ("rensa flags", "rensa", rensa_flags, num_rows),
+        ("datasketch", "datasketch", datasketch, DATASKETCH_ROWS),
+    ):
+        if importlib.util.find_spec(package) is None:
+            print(f"{name}: not installed, left out", file=sys.stderr)
+            continue
+        theirs = measured(name, work, rows if most == num_rows else word_rows(1, min(most, num_rows)))
+        show("near-duplicate texts", own, theirs, "rows/s", versus=name)
+
+
+# --- Scale --------------------------------------------------------------------------------------------------------------
+
+
+def write_samples(store: Store, num_rows: int) -> Artefact:
+    """Generated text samples as if ingested: question and answer are the halves of a text. A fifth of the planted copies are of
+    texts of the first file, so that families reach over files."""
+    folder = store.source("bench", f"{num_rows:016d}")
+    for part, start in enumerate(range(0, num_rows, ROWS_PER_FILE)):
+        size = min(ROWS_PER_FILE, num_rows - start)
+        words, edges, _ = word_rows(part, size)
+        if part:
+            first_words, first_edges, _ = word_rows(0, ROWS_PER_FILE)
+            rng = np.random.default_rng(part)
+            for row in rng.integers(0, size, size // 20).tolist():
+                other = int(rng.integers(0, ROWS_PER_FILE))
+                shared = min(edges[row + 1] - edges[row], first_edges[other + 1] - first_edges[other])
+                words[edges[row] : edges[row] + shared] = first_words[first_edges[other] : first_edges[other] + shared]
+        middles = edges[:-1] + (edges[1:] - edges[:-1]) // 2
+        halves = texts_of(words, np.append(np.stack([edges[:-1], middles], axis=1).reshape(-1), edges[-1])).to_pylist()
+        said = Said(pa.array(halves, pa.string()), np.full(size, 2))
+        origins = Origins(["generated"] * size, range(start, start + size), [None] * size)
+        write_table(folder / f"samples-{part:05d}.parquet", sample_table("bench", said, None, origins))
+    publish(folder, {"counts": {"samples": num_rows}})
+    return Artefact(folder, read_manifest(folder))
+
+
+def tree_cpu_seconds() -> float:
+    """Processor time of this process and its descendants that live; neighbours on the machine do not change it."""
+    stats: dict[int, tuple[int, float]] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            stats[int(folder.name)] = int(fields[1]), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    total = 0.0
+    for pid, (_, seconds) in stats.items():
+        ancestor = pid
+        while ancestor not in (os.getpid(), 0, 1) and ancestor in stats:
+            ancestor = stats[ancestor][0]
+        total += seconds if ancestor == os.getpid() else 0
+    return total
+
+
+def at_scale(num_rows: int, folder: Path) -> dict[str, Any]:
+    """Clean, sign and de-duplicate `num_rows` generated samples; returns seconds of each and the peak of memory."""
+    store = Store.open(str(folder))
+    ingested = write_samples(store, num_rows)
+    pool = open_pool(is_quiet=False)
+    facts: dict[str, Any] = {"name": "dedup at scale", "rows": num_rows}
+    with PeakMemory() as memory:
+        begun = tree_cpu_seconds()
+        start = time.perf_counter()
+        cleaned = {"bench": Clean("bench").run(ingested, store, pool)}
+        facts["clean_s"] = round(time.perf_counter() - start, 1)
+        cleaned_at = tree_cpu_seconds()
+        start = time.perf_counter()
+        signed = {"bench": Sign("bench", (), DEFAULTS.signing()).run(ingested, store, pool)}
+        facts["sign_s"] = round(time.perf_counter() - start, 1)
+        start = time.perf_counter()
+        pooled = Deduplicate(DEFAULTS).run(cleaned, store, signed, pool)
+        facts["deduplicate_s"] = round(time.perf_counter() - start, 1)
+        facts["cpu_s"] = round(tree_cpu_seconds() - begun, 1)
+        facts["cpu_microseconds_per_sample"] = round((tree_cpu_seconds() - cleaned_at) / num_rows * 1e6, 2)
+    facts["peak_mb"] = round(memory.peak_bytes / 1e6)
+    facts["wall_microseconds_per_sample"] = round((facts["sign_s"] + facts["deduplicate_s"]) / num_rows * 1e6, 2)
+    facts["dropped"] = pooled.manifest["counts"]["bench"]["dropped"]
+    facts["capped"] = pooled.manifest["capped"]
+    return facts
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument(
+        "--scale", type=int, nargs="+", metavar="ROWS", help="run the steps over so many samples on disk instead"
+    )
+    parser.add_argument("--folder", help="where the samples of --scale go (default: a temporary folder)")
+    chosen = parser.parse_args()
+    prepare_environment()
+    if not chosen.scale:
+        against_peers(chosen.rows)
+        return
+    start = time.perf_counter()
+    for number, num_rows in enumerate((2 * ROWS_PER_FILE, *chosen.scale)):
+        with tempfile.TemporaryDirectory(prefix="dedup-", dir=chosen.folder) as folder:
+            facts = at_scale(num_rows, Path(folder))
+        if number == 0:
+            print(f"start of Ray and its workers, and a first run: {time.perf_counter() - start:.1f} s", file=sys.stderr)
+        else:
+            print(json.dumps(facts), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""How duplicates are sought and judged: the settings under a mixture's `dedup:` key.
+
+Without the key a mixture drops exact duplicates only. With it (even empty) near duplicates are found too, and the settings
+below say what counts as one, which of two stays and what becomes of answers that contradict each other.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from curation.yaml_file import Settings
+
+MAX_HASHES = 1_024
+ANSWER_THRESHOLD = 0.5
+"""Answers of two near duplicates share at least this part of their n-grams: a long common question does not make "yes" and
+"no" one sample."""
+
+
+class DedupSpec(Settings):
+    """What a duplicate is.
+
+    `unit`: whole samples, or `turn`, which also removes single question-answer turns that repeat on the same pictures.
+    `key`: what is compared, whole conversations or questions only. `text`: also `near` duplicates or only `exact` ones.
+    `threshold`: the Jaccard similarity from which texts are near, over sets of `ngram` words (`sign_ngram` signs in scripts
+    without spaces). `bands` x `rows`: MinHash values a text is hashed to; more bands find more, more rows propose less
+    (24 x 6 finds 95 % of the pairs that are just at the default threshold; 14 x 8, a usual choice, 56 %).
+    `bucket_cap`: members of one bucket with which all others are compared; above it some pairs are not, which is reported.
+    `boilerplate_share`: n-grams in more than this part of a source's samples count for nothing; 0 turns that off.
+    `same_numbers`: near duplicates state the same numbers in the same order. `conflicts`: what becomes of samples with the
+    same pictures and question but another answer. `sources`: whose samples are rather kept, best first; then `prefer` decides,
+    then the smaller sample_id.
+    """
+
+    unit: Literal["sample", "turn"] = "sample"
+    key: Literal["conversation", "question"] = "conversation"
+    text: Literal["near", "exact"] = "near"
+    threshold: Annotated[float, Field(gt=0.3, le=1)] = 0.7
+    ngram: Annotated[int, Field(ge=1, le=16)] = 3
+    sign_ngram: Annotated[int, Field(ge=1, le=32)] = 5
+    bands: Annotated[int, Field(ge=1, le=256)] = 24
+    rows: Annotated[int, Field(ge=1, le=64)] = 6
+    bucket_cap: Annotated[int, Field(ge=1, le=10_000)] = 64
+    boilerplate_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    same_numbers: bool = True
+    conflicts: Literal["keep", "prefer", "drop_all"] = "keep"
+    sources: list[str] = []
+    prefer: list[Literal["larger_image", "longer_answer"]] = ["larger_image", "longer_answer"]
+
+    @field_validator("sources", "prefer")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"{value} names something twice; write each once, best first")
+        return value
+
+    @model_validator(mode="after")
+    def _affordable(self) -> "DedupSpec":
+        if self.bands * self.rows > MAX_HASHES:
+            raise ValueError(f"bands x rows is {self.bands * self.rows}; at most {MAX_HASHES} MinHash values are computed")
+        return self
+
+    def signing(self) -> dict[str, object]:
+        """The settings that signatures depend on; mixtures that agree on them share signatures."""
+        return self.model_dump(include={"unit", "key", "ngram", "sign_ngram"})

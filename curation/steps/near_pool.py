@@ -1,0 +1,164 @@
+"""The verdicts of a pool under `dedup:` settings, from the signatures of its sources: what `Deduplicate` writes with them."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from curation.dedup.boilerplate import boilerplate
+from curation.dedup.buckets import Capped
+from curation.dedup.keepers import NOBODY, Sweep
+from curation.dedup.minhash import Boilerplate
+from curation.dedup.pair_rule import Contest, Items, Outcome, contest, outcome, picture_reuse, preferred
+from curation.dedup.shingles import Hashes
+from curation.dedup.verdict_rows import Measured, conflicts, removed_turns, sample_decisions, verdict_rows
+from curation.dedup_spec import DedupSpec
+from curation.near_join import ItemFacts, ItemFile, NearJoin
+from curation.runtime.pool import InProcessPool, Pool
+from curation.shingle_files import SHINGLES_SUFFIX
+from curation.steps.step import Artefact
+from curation.store import write_table
+from curation.tables import FINDINGS, ITEMS, REMOVED_TURNS, SIGNATURES, VERDICTS, mix_bits
+
+ROWS_PER_FILE = 1_000_000
+ITEMS_WORTH_A_POOL = 100_000
+"""Below this many items another process costs more than it saves."""
+
+BYTES_PER_SAMPLE = 450
+BYTES_PER_ITEM = 200
+BASE_BYTES = 400 << 20
+RUNTIME_BYTES, WORKER_BYTES = 500 << 20, 300 << 20
+"""What Ray's own processes and each idle worker take."""
+
+_NO_EDGES = np.zeros(0, np.uint32)
+
+
+@dataclass(frozen=True)
+class NearPool:
+    """One pool: its sources' `cleaned` and `signed` artefacts, and a folder for work on the way."""
+
+    spec: DedupSpec
+    cleaned: Mapping[str, Artefact]
+    signed: Mapping[str, Artefact]
+    work: Path
+    pool: Pool
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write verdicts, removed turns and findings to `folder`; returns what its manifest says of them."""
+        samples, items = self._loaded
+        self._declare(len(samples), len(items))
+        ranks = preferred(samples, self.spec)
+        samples = samples.select("sample_id", "source", "reason")
+        field = contest(items, ranks, self.spec)
+        del ranks
+        decided, measured, capped = self._decided(items, field)
+        decisions = sample_decisions(items, decided, len(samples))
+        by_id = samples["sample_id"].arg_sort().to_numpy().astype(np.int64)
+        for number, start in enumerate(range(0, len(by_id), ROWS_PER_FILE)):
+            rows = by_id[start : start + ROWS_PER_FILE]
+            found = verdict_rows(samples, rows, decisions, items, measured, self.spec)
+            write_table(folder / f"verdicts-{number:05d}.parquet", found.to_arrow().cast(VERDICTS))
+        removed = removed_turns(samples, items, decided, decisions)
+        write_table(folder / "turns-00000.parquet", removed.to_arrow().cast(REMOVED_TURNS))
+        differing = conflicts(samples, items, decided, self.spec)
+        write_table(folder / "findings-00000.parquet", differing.to_arrow().cast(FINDINGS))
+        return {
+            "dedup": self.spec.model_dump(mode="json"),
+            "removed_turns": len(removed),
+            "findings": {
+                "conflicting_answer": {"clusters": differing["cluster_id"].n_unique(), "samples": len(differing)},
+                "picture_reuse": picture_reuse(items, decided),
+            },
+            "capped": asdict(capped),
+        }
+
+    def _decided(self, items: Items, field: Contest) -> tuple[Outcome, Measured, Capped]:
+        sweep, capped = Sweep(field.rivals), Capped()
+        labels, similarities = [_NO_EDGES], [np.zeros((0, 4), np.float32)]
+        if self.spec.text == "near":
+            pool = self.pool if len(items) >= ITEMS_WORTH_A_POOL else InProcessPool(self.pool.reporter)
+            capped = self._join.propose(ItemFacts(field.labels, field.groups, items.answers), pool)
+            if capped.buckets:
+                self.pool.reporter.note(
+                    f"de-duplicate: {capped.buckets:,} buckets of up to {capped.largest:,} texts were over the cap of "
+                    f"{self.spec.bucket_cap:,}: {capped.pairs:,} pairs were not compared (raise `dedup: bucket_cap` for more)"
+                )
+            for found in self._join.matches(len(field.entrants), pool):
+                used = sweep.advance(found.worse, found.better, found.until)
+                labels.append(found.worse[used])
+                similarities.append(found.similarities[used])
+        sweep.advance(_NO_EDGES, _NO_EDGES, len(field.entrants))
+        label_of_item = np.full(len(items), NOBODY, np.uint32)
+        label_of_item[field.order] = field.label[field.leader]
+        measured = Measured(np.concatenate(labels), np.concatenate(similarities), label_of_item)
+        return outcome(items, field, sweep.state, sweep.keeper, self.spec), measured, capped
+
+    @cached_property
+    def _join(self) -> NearJoin:
+        return NearJoin(list(self._item_files()), self._boilerplate(), self.spec, self.work)
+
+    def _declare(self, num_samples: int, num_items: int) -> None:
+        is_alone = isinstance(self.pool, InProcessPool)
+        workers = 1 if is_alone or num_items < ITEMS_WORTH_A_POOL else os.cpu_count() or 1
+        told = BASE_BYTES + num_samples * BYTES_PER_SAMPLE + num_items * BYTES_PER_ITEM
+        told += 0 if is_alone else RUNTIME_BYTES + workers * WORKER_BYTES
+        told += self._join.declared_bytes(workers) if self.spec.text == "near" else 0
+        self.pool.reporter.note(f"de-duplicate: {num_samples:,} samples, at most {told / 1e9:.1f} GB of memory")
+
+    def _item_files(self) -> Iterator[ItemFile]:
+        start = 0
+        for name in sorted(self.signed):
+            artefact = self.signed[name]
+            counts = artefact.manifest["counts"]
+            paths = sorted(artefact.folder.glob(f"shingles-*{SHINGLES_SUFFIX}"))
+            for path, num_items, num_shingles in zip(paths, counts["items"], counts["shingles"], strict=True):
+                yield ItemFile(str(path), start, num_items, num_shingles)
+                start += num_items
+
+    def _boilerplate(self) -> Boilerplate:
+        parts = [pl.read_parquet(path) for name in sorted(self.signed) for path in self.signed[name].files("frequent")]
+        schema = {"value": pl.UInt32, "num_items": pl.Int64, "sampled_items": pl.Int64}
+        found = pl.concat([pl.DataFrame(schema=schema), *parts])
+        values, counts, sampled = (found[column].to_numpy() for column in schema)
+        return boilerplate(values, counts, sampled, self.spec.boilerplate_share)
+
+    @cached_property
+    def _loaded(self) -> tuple[pl.DataFrame, Items]:
+        """All samples (columns sample_id, source, reason, pixels, answer_chars) and all items, in the order of the files."""
+        tables, parts = [pl.DataFrame(SIGNATURES.empty_table()).drop("text_key")], [pl.DataFrame(ITEMS.empty_table())]
+        for name in sorted(self.cleaned):
+            signatures, items = self.cleaned[name].files("signatures"), self.signed[name].files("items")
+            for signature_file, item_file in zip(signatures, items, strict=True):
+                parts.append(pl.read_parquet(item_file))
+                tables.append(pl.read_parquet(signature_file).drop("text_key"))
+        offsets = np.cumsum([0, *(len(table) for table in tables[:-1])])
+        shifted = [
+            part.with_columns(sample=pl.col("row").cast(pl.Int64) + offset)
+            for part, offset in zip(parts, offsets.tolist(), strict=True)
+        ]
+        found, samples = pl.concat(shifted), pl.concat(tables)
+        del tables, parts, shifted
+        sample = found["sample"].to_numpy()
+        pictures = picture_keys(samples["image_key"])
+        firsts = np.searchsorted(sample, np.arange(len(samples)))
+        facts = found[["pixels", "answer_chars"]][firsts]
+        return samples.drop("image_key").hstack(facts), Items(
+            sample,
+            found["turn"].to_numpy().astype(np.int64),
+            pictures[sample],
+            found["question_key"].to_numpy(),
+            found["answer_key"].to_numpy(),
+            found["number_key"].to_numpy(),
+            samples["reason"].is_null().to_numpy()[sample],
+        )
+
+
+def picture_keys(image_keys: pl.Series) -> Hashes:
+    """64 bits of each 16-byte key of pictures: 0 where it is all zeros, which stands for no pictures."""
+    halves = np.frombuffer(b"".join(image_keys.to_list()), "<u8").reshape(-1, 2).astype(np.uint64)
+    return np.where(halves.any(axis=1), np.maximum(mix_bits(halves[:, 0]) ^ halves[:, 1], np.uint64(1)), np.uint64(0))

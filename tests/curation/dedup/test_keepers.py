@@ -1,0 +1,58 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curation.dedup.keepers import CONFLICTING, KEPT, NEAR, NO_GROUP, NOBODY, Sweep
+
+NUM_ITEMS = 12
+EDGES = st.sets(
+    st.tuples(st.integers(0, NUM_ITEMS - 1), st.integers(0, NUM_ITEMS - 1)).filter(lambda pair: pair[0] > pair[1]), max_size=30
+)
+RIVALS = st.lists(st.sampled_from([0, 1, None]), min_size=NUM_ITEMS, max_size=NUM_ITEMS)
+
+
+def swept(edges: set[tuple[int, int]], rivals: list[int | None], cuts: list[int]) -> tuple[Sweep, dict[int, int]]:
+    sweep = Sweep(np.array([NO_GROUP if group is None else group for group in rivals], np.uint32))
+    used: dict[int, int] = {}
+    start = 0
+    for stop in sorted({*cuts, len(rivals)}):
+        part = sorted(pair for pair in edges if start <= pair[0] < stop)
+        worse, better = (np.array([pair[side] for pair in part], np.uint32) for side in (0, 1))
+        used |= {part[place][0]: part[place][1] for place in sweep.advance(worse, better, stop).tolist()}
+        start = stop
+    return sweep, used
+
+
+@given(edges=EDGES, rivals=RIVALS, cuts=st.lists(st.integers(1, NUM_ITEMS), max_size=4))
+def test_every_dropped_item_matches_its_own_kept_keeper(edges, rivals, cuts):
+    sweep, used = swept(edges, rivals, cuts)
+    for item, (state, keeper) in enumerate(zip(sweep.state.tolist(), sweep.keeper.tolist(), strict=True)):
+        matched = [better for worse, better in edges if worse == item and sweep.state[better] == KEPT]
+        if state == KEPT:
+            assert keeper == NOBODY
+            assert not matched
+        else:
+            assert sweep.state[keeper] == KEPT
+            assert keeper < item
+        if state == NEAR:
+            assert keeper == min(matched) == used[item]
+        if state == CONFLICTING:
+            assert rivals[item] == rivals[keeper]
+            assert rivals[item] is not None
+
+
+@given(edges=EDGES, rivals=RIVALS, cuts=st.lists(st.integers(1, NUM_ITEMS), max_size=4))
+def test_partitions_change_nothing(edges, rivals, cuts):
+    whole, parts = swept(edges, rivals, [])[0], swept(edges, rivals, cuts)[0]
+    assert whole.state.tolist() == parts.state.tolist()
+    assert whole.keeper.tolist() == parts.keeper.tolist()
+
+
+def test_a_chain_is_split():
+    sweep, _ = swept({(1, 0), (2, 1), (3, 2)}, [None] * 4, [])
+    assert sweep.state.tolist() == [KEPT, NEAR, KEPT, NEAR]
+    assert sweep.keeper.tolist() == [NOBODY, 0, NOBODY, 2]
+
+
+def test_nothing_is_decided_over_nothing():
+    assert swept(set(), [], [])[0].state.tolist() == []
