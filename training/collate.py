@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from training.chat import Template, tokenize_conversation
-from training.decode import Sample
 from training.errors import SampleError
 from training.layout import IGNORE_ID, IMAGE_ID, Layout, lay_out
+from training.members import Sample
 from training.model.cambrian import move_layout
 from training.model.geometry import ImageLayout, ImageSize, num_image_tokens
 from training.model.padding import mask_padding

@@ -1,13 +1,16 @@
 """What a stream knows of a release before it reads a sample: the manifest, checked, and three numbers a row.
 
-Opening a release costs one stat a shard and one read of three index columns; a truncated or missing shard, or an index
-of another build, is refused here and not hours later. 16 bytes a sample stay in memory (forked workers share them).
+Opening a release costs one stat a shard and one pass over three index columns, a million rows at a time; a truncated or
+missing shard, or an index of another build, is refused here and not hours later. 16 bytes a sample stay in memory (forked
+workers share them). Other index columns are read when something asks for them.
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,83 +27,139 @@ from curation.shard_format import (
     SCHEMA_VERSION,
     SHARD_FOLDER,
     ShardEntry,
+    occurrence_key,
 )
 from training.errors import StreamError
-from training.storage import LocalFiles, RemoteFiles, open_files
+from training.storage import DEFAULT_STORAGE, Files, Storage, open_files
 
 LATEST_NAME = "latest.json"
 _PLACE_COLUMNS = ("shard", "offset_bytes", "num_bytes")
+_ROWS_AT_ONCE = 1 << 20
 
 Location: TypeAlias = str | os.PathLike[str]
 Int64s: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Kept:
+    """Rows of an index that a keep-list leaves, ascending; `digest` tells one keep-list from another."""
+
+    rows: Int64s
+    digest: str
+
+    @classmethod
+    def of(cls, rows: Int64s) -> "Kept":
+        """The kept rows and their digest."""
+        return cls(rows=rows, digest=hashlib.sha256(rows.tobytes()).hexdigest()[:16])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Release:
     """An opened release.
 
-    Row i of the index is sample occurrence i in file order, at `offsets[i]` of `shards[shard[i]]`.
+    Row i of the index is sample occurrence i in file order, at `offsets[i]` of `shards[shard[i]]`. `first_rows` and
+    `first_offsets` tell of every shard's first sample in the index, kept or not.
     """
 
     name: str
     fingerprint: str
-    files: LocalFiles | RemoteFiles
+    files: Files
     shards: tuple[ShardEntry, ...]
     shard: npt.NDArray[np.int32]
     offsets: Int64s
     num_bytes: npt.NDArray[np.uint32]
+    first_rows: Int64s
+    first_offsets: Int64s
+    kept: Kept | None = None
 
     @property
     def num_samples(self) -> int:
-        """Sample occurrences in the release."""
+        """Sample occurrences that the stream delivers of this release."""
         return len(self.shard)
+
+    @property
+    def identity(self) -> str:
+        """What a saved position remembers of the release: name, fingerprint, and the keep-list if there is one."""
+        whole = f"{self.name}@{self.fingerprint}"
+        return f"{whole}[{self.kept.digest}]" if self.kept else whole
+
+    def keep(self, rows: Int64s) -> "Release":
+        """The release restricted to some of its rows, given ascending by their number in the index.
+
+        Raises StreamError when none is left.
+        """
+        if not len(rows):
+            raise StreamError(f"release '{self.name}': no sample is kept; the keep-list names none of its samples")
+        own = np.asarray(rows, dtype=np.int64)
+        return replace(
+            self,
+            shard=self.shard[own],
+            offsets=self.offsets[own],
+            num_bytes=self.num_bytes[own],
+            kept=Kept.of(self.index_rows(own)),
+        )
+
+    def index_rows(self, rows: Int64s) -> Int64s:
+        """Numbers in the index of some rows of this release."""
+        return rows if self.kept is None else self.kept.rows[rows]
+
+    def columns(self, *names: str) -> pa.Table:
+        """Columns of the index, one row a sample that the stream delivers. Raises StreamError for one that is not there."""
+        table = _read_columns(self.files, self.name, names)
+        return table if self.kept is None else table.take(pa.array(self.kept.rows))
+
+    def first_key(self, number: int) -> str:
+        """The key that the index gives to the first sample of a shard."""
+        row = int(self.first_rows[number])
+        with _open_index(self.files, self.name, ("sample_id", "repeat")) as parquet:
+            for group in range(parquet.num_row_groups):
+                num_rows = parquet.metadata.row_group(group).num_rows
+                if row < num_rows:
+                    found = parquet.read_row_group(group, columns=["sample_id", "repeat"])
+                    return occurrence_key(found["sample_id"][row].as_py(), found["repeat"][row].as_py())
+                row -= num_rows
+        raise AssertionError("unreachable: the index has as many rows as were read from it")
 
     def shard_path(self, number: int) -> str:
         """Name of a shard relative to the release folder."""
         return f"{SHARD_FOLDER}/{self.shards[number].name}"
 
-    def read_row(self, row: int) -> bytes:
-        """The tar members of one sample. Raises StreamError when the shard has become shorter."""
-        number, start, length = int(self.shard[row]), int(self.offsets[row]), int(self.num_bytes[row])
-        data = self.files.read_range(self.shard_path(number), start, length)
-        if len(data) != length:
-            raise StreamError(
-                f"{self.place(row)} ends after {len(data):,} of the sample's {length:,} bytes; "
-                "the shard was cut since the release was opened: restore it or build the release again"
-            )
-        return data
-
-    def place(self, row: int) -> str:
-        """Where a row lies, for messages."""
-        return f"shard '{self.shards[int(self.shard[row])].name}' of release '{self.name}' at byte {self.offsets[row]:,}"
+    def place(self, shard: int, start: int) -> str:
+        """Where a sample lies, for messages."""
+        return f"shard '{self.shards[shard].name}' of release '{self.name}' at byte {start:,}"
 
 
-def open_release(location: Location) -> Release:
+def open_release(location: Location, *, storage: Storage = DEFAULT_STORAGE) -> Release:
     """Open and check a release folder, or a `releases/<name>` folder whose `latest.json` names the one to take.
 
     Raises StreamError when anything that manifest, index and shard sizes say does not agree.
     """
-    files = _resolve(location)
+    files = _resolve(location, storage)
     manifest = _read_json(files, MANIFEST_NAME)
     name = _manifest_name(manifest, files)
     shards = _read_shards(manifest, files, name)
+    files.expect({f"{SHARD_FOLDER}/{shard.name}": shard for shard in shards})
     _check_sizes(files, shards, name)
-    table = _read_index(files, name)
+    expected = manifest.get("num_samples")
+    shard, offsets, num_bytes = _read_places(files, name, expected)
+    edges = np.flatnonzero(np.diff(shard, prepend=-1))
     release = Release(
         name=name,
         fingerprint=files.location.rstrip("/").rsplit("/", 1)[-1],
         files=files,
         shards=shards,
-        shard=_column(table, "shard").astype(np.int32),
-        offsets=_column(table, "offset_bytes"),
-        num_bytes=_column(table, "num_bytes").astype(np.uint32),
+        shard=shard,
+        offsets=offsets,
+        num_bytes=num_bytes,
+        first_rows=edges,
+        first_offsets=offsets[edges],
     )
-    _check_index(release, expected=manifest.get("num_samples"))
+    _check_index(release)
     return release
 
 
-def _resolve(location: Location) -> LocalFiles | RemoteFiles:
-    files = open_files(location)
+def _resolve(location: Location, storage: Storage) -> Files:
+    files = open_files(location, storage)
     if files.num_bytes(MANIFEST_NAME) is not None:
         return files
     if files.num_bytes(LATEST_NAME) is None:
@@ -111,7 +170,7 @@ def _resolve(location: Location) -> LocalFiles | RemoteFiles:
     fingerprint = _read_json(files, LATEST_NAME).get("fingerprint")
     if not isinstance(fingerprint, str) or not fingerprint or Path(fingerprint).name != fingerprint:
         raise StreamError(f"'{files.location}/{LATEST_NAME}' names {fingerprint!r}; expected the name of a folder beside it")
-    chosen = open_files(f"{files.location}/{fingerprint}")
+    chosen = open_files(f"{files.location}/{fingerprint}", storage)
     if chosen.num_bytes(MANIFEST_NAME) is None:
         raise StreamError(
             f"'{files.location}/{LATEST_NAME}' names '{fingerprint}', which holds no {MANIFEST_NAME}; build it again"
@@ -119,7 +178,7 @@ def _resolve(location: Location) -> LocalFiles | RemoteFiles:
     return chosen
 
 
-def _read_json(files: LocalFiles | RemoteFiles, name: str) -> dict[str, Any]:
+def _read_json(files: Files, name: str) -> dict[str, Any]:
     try:
         value = json.loads(files.read(name))
     except ValueError as error:
@@ -129,7 +188,7 @@ def _read_json(files: LocalFiles | RemoteFiles, name: str) -> dict[str, Any]:
     return value
 
 
-def _manifest_name(manifest: dict[str, Any], files: LocalFiles | RemoteFiles) -> str:
+def _manifest_name(manifest: dict[str, Any], files: Files) -> str:
     version = manifest.get("schema_version")
     if version != SCHEMA_VERSION:
         raise StreamError(
@@ -143,7 +202,7 @@ def _manifest_name(manifest: dict[str, Any], files: LocalFiles | RemoteFiles) ->
     return name
 
 
-def _read_shards(manifest: dict[str, Any], files: LocalFiles | RemoteFiles, name: str) -> tuple[ShardEntry, ...]:
+def _read_shards(manifest: dict[str, Any], files: Files, name: str) -> tuple[ShardEntry, ...]:
     fields = ShardEntry.__dataclass_fields__
     try:
         shards = tuple(ShardEntry(**{field: row[field] for field in fields}) for row in manifest["shards"])
@@ -158,9 +217,13 @@ def _read_shards(manifest: dict[str, Any], files: LocalFiles | RemoteFiles, name
     return shards
 
 
-def _check_sizes(files: LocalFiles | RemoteFiles, shards: Sequence[ShardEntry], name: str) -> None:
+def _check_sizes(files: Files, shards: Sequence[ShardEntry], name: str) -> None:
+    """Hold the shards' sizes against the manifest, where the storage can list a folder."""
+    sizes = files.folder_sizes(SHARD_FOLDER)
+    if sizes is None:
+        return
     for shard in shards:
-        found = files.num_bytes(f"{SHARD_FOLDER}/{shard.name}")
+        found = sizes.get(shard.name)
         if found is None:
             raise StreamError(
                 f"shard '{shard.name}' of release '{name}' is missing below '{files.location}/{SHARD_FOLDER}'; "
@@ -173,57 +236,84 @@ def _check_sizes(files: LocalFiles | RemoteFiles, shards: Sequence[ShardEntry], 
             )
 
 
-def _read_index(files: LocalFiles | RemoteFiles, name: str) -> pa.Table:
+@contextmanager
+def _open_index(files: Files, name: str, columns: Sequence[str]) -> Iterator[pq.ParquetFile]:
     if files.num_bytes(INDEX_NAME) is None:
         raise StreamError(f"release '{name}' at '{files.location}' has no {INDEX_NAME}; build the release again")
-    source: Any = str(files.path(INDEX_NAME)) if isinstance(files, LocalFiles) else pa.BufferReader(files.read(INDEX_NAME))
     try:
-        with pq.ParquetFile(source, memory_map=isinstance(source, str)) as parquet:
-            missing = set(_PLACE_COLUMNS) - set(parquet.schema_arrow.names)
+        with pq.ParquetFile(str(files.local_path(INDEX_NAME)), memory_map=True) as parquet:
+            missing = set(columns) - set(parquet.schema_arrow.names)
             if missing:
                 raise StreamError(
                     f"{INDEX_NAME} of release '{name}' lacks {', '.join(sorted(missing))}; "
                     f"expected the columns {', '.join(INDEX_COLUMNS)}"
                 )
-            return parquet.read(columns=list(_PLACE_COLUMNS))
+            yield parquet
     except (pa.ArrowInvalid, OSError) as error:
         raise StreamError(f"{INDEX_NAME} of release '{name}' cannot be read: {error}") from error
 
 
-def _column(table: pa.Table, name: str) -> Int64s:
-    column = table[name]
+def _read_columns(files: Files, name: str, columns: Sequence[str]) -> pa.Table:
+    with _open_index(files, name, columns) as parquet:
+        return parquet.read(columns=list(columns))
+
+
+def _read_places(files: Files, name: str, expected: object) -> tuple[npt.NDArray[np.int32], Int64s, npt.NDArray[np.uint32]]:
+    """Shard, offset and length of every row, read straight into arrays of their final size."""
+    with _open_index(files, name, _PLACE_COLUMNS) as parquet:
+        num_rows = parquet.metadata.num_rows
+        if num_rows != expected:
+            raise StreamError(
+                f"{INDEX_NAME} of release '{name}' has {num_rows:,} rows, its manifest says {expected!r} samples; "
+                "they are of different builds: build the release again"
+            )
+        if num_rows == 0:
+            raise StreamError(f"release '{name}' at '{files.location}' holds no sample; give a release with samples")
+        shard, offsets = np.empty(num_rows, np.int32), np.empty(num_rows, np.int64)
+        num_bytes = np.empty(num_rows, np.uint32)
+        first = 0
+        for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=list(_PLACE_COLUMNS)):
+            for column, target in zip(_PLACE_COLUMNS, (shard, offsets, num_bytes), strict=True):
+                _copy_numbers(batch.column(column), target[first : first + len(batch)], column)
+            first += len(batch)
+    return shard, offsets, num_bytes
+
+
+def _copy_numbers(column: pa.Array, target: npt.NDArray[Any], name: str) -> None:
     if not pa.types.is_integer(column.type) or column.null_count:
         raise StreamError(
             f"{INDEX_NAME}: column '{name}' is {column.type} with {column.null_count} nulls; expected whole numbers"
         )
-    return np.asarray(column.to_numpy(), dtype=np.int64)
-
-
-def _check_index(release: Release, *, expected: object) -> None:
-    name = release.name
-    if release.num_samples != expected:
+    values = column.to_numpy(zero_copy_only=False)
+    limits = np.iinfo(target.dtype)
+    if len(values) and (values.min() < max(0, limits.min) or values.max() > limits.max):
         raise StreamError(
-            f"{INDEX_NAME} of release '{name}' has {release.num_samples:,} rows, its manifest says {expected!r} "
-            "samples; "
-            "they are of different builds: build the release again"
+            f"{INDEX_NAME}: column '{name}' runs from {values.min():,} to {values.max():,}; expected 0 to {limits.max:,}: "
+            "build the release again"
         )
-    if release.num_samples == 0:
-        raise StreamError(f"release '{name}' at '{release.files.location}' holds no sample; give a release with samples")
-    if release.shard.min() < 0 or release.shard.max() >= len(release.shards):
+    target[:] = values
+
+
+def _check_index(release: Release) -> None:
+    name = release.name
+    if release.shard.max() >= len(release.shards):
         raise StreamError(
             f"{INDEX_NAME} of release '{name}' names shard number {release.shard.max()}; its manifest lists "
             f"{len(release.shards)}"
         )
-    counts = np.bincount(release.shard, minlength=len(release.shards))
-    ends = release.offsets + release.num_bytes
-    last = np.zeros(len(release.shards), dtype=np.int64)
-    np.maximum.at(last, release.shard, ends)
-    for number, shard in enumerate(release.shards):
-        if counts[number] != shard.num_samples or last[number] > shard.num_bytes:
+    edges = release.first_rows
+    if not np.array_equal(release.shard[edges], np.arange(len(edges))) or len(edges) != len(release.shards):
+        raise StreamError(
+            f"{INDEX_NAME} of release '{name}' does not go through the manifest's {len(release.shards)} shards in order; "
+            "build the release again"
+        )
+    counts = np.diff(edges, append=release.num_samples)
+    ends = np.maximum.reduceat(release.offsets + release.num_bytes, edges)
+    for shard, count, end in zip(release.shards, counts.tolist(), ends.tolist(), strict=True):
+        if count != shard.num_samples or end > shard.num_bytes:
             raise StreamError(
-                f"shard '{shard.name}' of release '{name}': the index has {counts[number]:,} samples up to byte "
-                f"{last[number]:,}, the manifest {shard.num_samples:,} samples in {shard.num_bytes:,} bytes; build it "
-                "again"
+                f"shard '{shard.name}' of release '{name}': the index has {count:,} samples up to byte {end:,}, the "
+                f"manifest {shard.num_samples:,} samples in {shard.num_bytes:,} bytes; build it again"
             )
-    if release.offsets.min() < 0 or (release.offsets % BLOCK_BYTES).any():
+    if (release.offsets % BLOCK_BYTES).any():
         raise StreamError(f"{INDEX_NAME} of release '{name}' has offsets that are no multiple of {BLOCK_BYTES}; build it again")

@@ -6,11 +6,17 @@ Place i of that sequence goes to rank i % world_size; inside a rank, runs of `ba
 turn, which is how DataLoader asks for batches, so batches are the same for any number of workers.
 
 A state is a start, a seat and how much the seat has delivered: a few numbers, and exact. States of all seats merge
-into a new start that any number of seats can go on from; `pending` is where some seats were ahead of others.
+into a new start that any number of seats can go on from; `pending` is where some seats were ahead of others, `holes` are
+positions that were asked to be skipped.
+
+The *tail* is what does not divide by the number of ranks. "even": every position once, some ranks get one more. "drop": the
+last few, fewer than there are ranks, are left out. "pad": ranks that would get one less get one of the first positions
+again.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -19,6 +25,23 @@ from training.errors import StreamError
 from training.order import Cursor, Int64s
 
 STATE_VERSION = 1
+
+
+class Tail(StrEnum):
+    """What becomes of the positions that do not divide by the number of ranks."""
+
+    EVEN = "even"
+    DROP = "drop"
+    PAD = "pad"
+
+    def num_places(self, num_left: int, world_size: int) -> int:
+        """Places given out for `num_left` positions."""
+        if self is Tail.EVEN:
+            return num_left
+        whole = num_left // world_size * world_size
+        if self is Tail.DROP or whole == num_left:
+            return whole
+        return whole + world_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,37 +69,72 @@ class Seat:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What is left of an epoch: `pending` positions (as range arguments), then all from `next` on.
+    """What is left of an epoch: `pending` positions (as range arguments), then all from `next` on but those in `holes`.
 
-    `cursor` is one of the order's cursors, at or before every position that is left.
+    `holes` are disjoint ascending (first, stop) pairs. `cursor` is one of the order's cursors, at or before every position
+    that is left.
     """
 
     pending: tuple[tuple[int, int, int], ...] = ()
     next: int = 0
     cursor: Cursor = ()
+    holes: tuple[tuple[int, int], ...] = ()
 
-    def num_places(self, num_positions: int) -> int:
+    def num_left(self, num_positions: int) -> int:
         """Positions left of an epoch of `num_positions`."""
-        return len(self._pending_positions()) + max(0, num_positions - self.next)
+        firsts, stops = self._holes_ahead()
+        in_holes = int((np.minimum(stops, num_positions) - np.minimum(firsts, num_positions)).sum())
+        return len(self._pending_positions()) + max(0, num_positions - self.next) - in_holes
 
     def positions(self, places: Int64s) -> Int64s:
         """The positions at some places of what is left."""
         pending = self._pending_positions()
-        if not len(pending):
-            return places + self.next
-        inside = places < len(pending)
-        return np.where(inside, pending[np.where(inside, places, 0)], places - len(pending) + self.next)
+        behind = places - len(pending)
+        if self.holes:
+            firsts, stops = self._holes_ahead()
+            passed = np.concatenate([[0], np.cumsum(stops - firsts)])
+            behind = behind + passed[np.searchsorted(firsts - self.next - passed[:-1], behind, side="right")]
+        found = behind + self.next
+        if len(pending):
+            found = np.where(places < len(pending), pending[np.minimum(places, len(pending) - 1)], found)
+        return found
+
+    def _holes_ahead(self) -> tuple[Int64s, Int64s]:
+        """First positions and ends of the holes at or behind `next`."""
+        holes = np.array(self.holes, dtype=np.int64).reshape(-1, 2)
+        holes = holes[holes[:, 1] > self.next]
+        return np.maximum(holes[:, 0], self.next), holes[:, 1]
 
     def without_first(self, num_places: int, cursor: Cursor) -> "Start":
-        """What is left behind the first places."""
+        """What is left behind the first places, of which there must be as many."""
         pending = self._pending_positions()
-        behind = max(0, num_places - len(pending))
-        return Start(pending=_as_ranges(pending[num_places:]), next=self.next + behind, cursor=cursor)
+        following = self.next
+        if num_places > len(pending):
+            following = int(self.positions(np.array([num_places - 1]))[0]) + 1
+        return replace(self, pending=_as_ranges(pending[num_places:]), next=following, cursor=cursor)
+
+    def without(self, positions: Int64s, num_positions: int) -> "Start":
+        """What is left when some positions, ascending, are skipped."""
+        pending = self._pending_positions()
+        ahead = positions[(positions >= self.next) & (positions < num_positions)]
+        known = np.concatenate([np.arange(*hole) for hole in self.holes] or [np.empty(0, np.int64)])
+        holes = tuple((first, stop) for first, stop in _as_runs(np.union1d(known, ahead)))
+        return replace(self, pending=_as_ranges(np.setdiff1d(pending, positions)), holes=holes)
 
     def _pending_positions(self) -> Int64s:
         if not self.pending:
             return np.empty(0, dtype=np.int64)
         return np.sort(np.concatenate([np.arange(*numbers, dtype=np.int64) for numbers in self.pending]))
+
+
+def _as_runs(positions: Int64s) -> list[tuple[int, int]]:
+    """Ascending positions as (first, stop) of their runs of neighbours."""
+    if not len(positions):
+        return []
+    breaks = np.flatnonzero(np.diff(positions) > 1)
+    firsts = positions[np.concatenate([[0], breaks + 1])]
+    stops = positions[np.concatenate([breaks, [len(positions) - 1]])] + 1
+    return list(zip(firsts.tolist(), stops.tolist(), strict=True))
 
 
 def _as_ranges(positions: Int64s) -> tuple[tuple[int, int, int], ...]:
@@ -108,11 +166,33 @@ class Progress:
     delivered: int = 0
     cursor: Cursor = ()
     finished: bool = False
+    tail: Tail = Tail.EVEN
 
     @property
     def num_positions(self) -> int:
         """Positions of the whole epoch."""
         return int(self.order["num_samples"])
+
+    @property
+    def num_left(self) -> int:
+        """Positions left when the iteration began."""
+        return self.start.num_left(self.num_positions)
+
+    @property
+    def num_own_places(self) -> int:
+        """Places of the whole iteration that are this seat's, the tail settled."""
+        return self.seat.num_places(self.tail.num_places(self.num_left, self.seat.world_size))
+
+    def positions(self, first: int, last: int) -> Int64s:
+        """Positions of this seat's places number `first` to `last` - 1; padding begins what is left again."""
+        places = self.seat.places(first, last)
+        if self.tail is Tail.PAD:
+            places = places % self.num_left
+        return self.start.positions(places)
+
+    def num_real(self, first: int, last: int) -> int:
+        """How many of this seat's places number `first` to `last` - 1 are no padding."""
+        return min(last, max(first, self.seat.num_places(self.num_left))) - first
 
     def has_begun_like(self, other: "Progress") -> bool:
         """Whether both are of one iteration of one seat."""
@@ -127,6 +207,8 @@ class Progress:
             "seat": asdict(self.seat),
             "pending": [list(numbers) for numbers in self.start.pending],
             "next": self.start.next,
+            "holes": [list(hole) for hole in self.start.holes],
+            "tail": str(self.tail),
             "start_cursor": list(self.start.cursor),
             "cursor": list(self.cursor),
             "delivered": self.delivered,
@@ -151,10 +233,12 @@ class Progress:
                     pending=tuple((first, stop, step) for first, stop, step in state["pending"]),
                     next=state["next"],
                     cursor=tuple(state["start_cursor"]),
+                    holes=tuple((first, stop) for first, stop in state["holes"]),
                 ),
                 delivered=state["delivered"],
                 cursor=tuple(state["cursor"]),
                 finished=state["finished"],
+                tail=Tail(state["tail"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise StreamError(f"a stream state is incomplete ({error}); give one that state_dict() returned") from error
@@ -165,8 +249,10 @@ class Progress:
         The same seat goes on exactly where it was. For other seats, a rank's state without workers stands for all
         ranks at the same count, as they are when they step together. Raises StreamError where one state cannot tell.
         """
-        if seat == self.seat:
-            return self
+        return self if seat == self.seat else self.restarted(seat)
+
+    def restarted(self, seat: Seat) -> "Progress":
+        """What is left as a start of its own, taken up by `seat`. Raises StreamError where one state cannot tell."""
         if self.seat.num_workers > 1:
             raise StreamError(
                 f"this state is of worker {self.seat.worker} of {self.seat.num_workers} (rank {self.seat.rank} of "
@@ -176,9 +262,11 @@ class Progress:
                 "same "
                 "numbers, or load merge_states([...]) of every worker of every rank"
             )
-        left = self.start.num_places(self.num_positions)
-        gone = left if self.finished else min(left, self.delivered * self.seat.world_size)
-        start = self.start.without_first(gone, self.cursor)
+        if self.finished:
+            start = Start(next=self.num_positions, cursor=self.cursor)
+        else:
+            gone = min(self.num_left, self.delivered * self.seat.world_size)
+            start = self.start.without_first(gone, self.cursor)
         return replace(self, seat=seat, start=start, delivered=0, cursor=start.cursor, finished=False)
 
 
@@ -192,7 +280,7 @@ def merge_progress(parts: Sequence[Progress]) -> Progress:
         raise StreamError("no states to merge; give the states of every worker of every rank")
     first = parts[0]
     for part in parts[1:]:
-        for what in ("order", "epoch", "start"):
+        for what in ("order", "epoch", "tail", "start"):
             if getattr(part, what) != getattr(first, what):
                 raise StreamError(
                     f"states do not belong together: {what} is {getattr(first, what)} in the first and "
@@ -201,23 +289,26 @@ def merge_progress(parts: Sequence[Progress]) -> Progress:
                     "one epoch"
                 )
     _check_seats([part.seat for part in parts])
-    total = first.start.num_places(first.num_positions)
-    num_pending = first.start.num_places(first.start.next)
+    alone = Seat(rank=0, world_size=1, worker=0, num_workers=1, batch_size=1)
+    cursor = min(part.cursor for part in parts)
+    start = Start(next=first.num_positions, cursor=cursor) if all(part.finished for part in parts) else _left_by(parts, cursor)
+    return replace(first, seat=alone, start=start, delivered=0, cursor=cursor, finished=False)
+
+
+def _left_by(parts: Sequence[Progress], cursor: Cursor) -> Start:
+    """What no seat has delivered: places that some seats are behind others, then everything behind the foremost."""
+    first = parts[0]
+    num_left = first.num_left
+    num_pending = first.start.num_left(first.start.next)
     ahead = num_pending
     for part in parts:
         if part.delivered:
             ahead = max(ahead, int(part.seat.places(part.delivered - 1, part.delivered)[0]) + 1)
-    left = [part.seat.places(part.delivered, part.seat.num_places(ahead)) for part in parts]
-    places = np.sort(np.concatenate(left))
-    start = Start(
-        pending=_as_ranges(first.start.positions(places)),
-        next=first.start.next + ahead - num_pending,
-        cursor=min((part.cursor for part in parts), key=sum),
-    )
-    alone = Seat(rank=0, world_size=1, worker=0, num_workers=1, batch_size=1)
-    merged = replace(first, seat=alone, start=start, delivered=0, cursor=start.cursor, finished=False)
-    assert start.num_places(first.num_positions) == total - sum(part.delivered for part in parts)
-    return merged
+    ahead = min(ahead, num_left)  # padding lies behind the end
+    places = np.concatenate([part.seat.places(part.delivered, part.seat.num_places(ahead)) for part in parts])
+    behind = first.start.without_first(ahead, cursor)
+    positions = np.sort(first.start.positions(places))
+    return replace(behind, pending=_as_ranges(positions))
 
 
 def _check_seats(seats: Iterable[Seat]) -> None:

@@ -1,12 +1,13 @@
 """Reading samples of some releases in a given order: what ShardStream and MixtureStream share.
 
 A stream knows an order (position -> row) and its seat among ranks and workers, and reads one row at a time. What it has
-delivered is a `Progress`; everything about positions is decided there. The epoch and a few marks lie in shared memory,
-because DataLoader workers hold copies of the stream that the main process cannot reach otherwise.
+delivered is a `Progress`; everything about positions is decided there. The epoch and a few marks lie in shared memory
+without a name, because DataLoader workers hold copies of the stream that the main process cannot reach otherwise.
 """
 
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -15,43 +16,54 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from training.decode import MAX_IMAGE_PIXELS, Sample, read_sample
+from training.decode import MAX_IMAGE_PIXELS, Decode, ImageDecoder
 from training.errors import ConfigError, StreamError
 from training.index import Release
-from training.order import Order
-from training.progress import Progress, Seat, Start
+from training.members import Members, Sample, as_sample
+from training.order import Cursor, Int64s, Order
+from training.plan import StepPlan, plan_steps
+from training.progress import Progress, Seat, Start, Tail
+from training.shard_reader import ShardReader
+from training.transport import PlacedBytes, send_places
 
 logger = logging.getLogger(__name__)
 
 MAX_SKIPS_IN_A_ROW = 100
 """With on_error="skip": more than this in a row is not a bad sample but a bad disk."""
 
-_ROWS_AT_ONCE = 64
+_FIRST_ROWS, _MOST_ROWS = 32, 1024
+_ROWS_BEHIND_URL = 64
+_SCANNED_POSITIONS = 1 << 16
 _NUM_SKIP_COUNTERS = 64
 _EPOCH, _RESUMED_BY, _READ_BY_WORKERS, _SKIPS = 0, 1, 2, 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadOptions:
-    """How samples are read. `batch_size` is the DataLoader's.
+    """How samples are read; the keywords that both streams take and `training/stream.py` explains."""
 
-    `max_image_pixels` bounds width * height before decoding.
-    """
-
-    decode: Literal["pil"] | Callable[[bytes], Any] | None = "pil"
+    rank: int | None = None
+    world_size: int | None = None
+    decode: Decode = "pil"
+    side_px: int | None = None
     on_error: Literal["raise", "skip"] = "raise"
     max_image_pixels: int = MAX_IMAGE_PIXELS
     batch_size: int = 1
+    tail: str = "even"
 
     def __post_init__(self) -> None:
-        if self.decode not in ("pil", None) and not callable(self.decode):
-            raise ConfigError(f"decode is {self.decode!r}; expected 'pil', None (bytes) or a function of bytes")
         if self.on_error not in ("raise", "skip"):
             raise ConfigError(f"on_error is {self.on_error!r}; expected 'raise' or 'skip'")
-        if self.batch_size < 1 or self.max_image_pixels < 1:
-            raise ConfigError(
-                f"batch_size is {self.batch_size}, max_image_pixels {self.max_image_pixels}; expected at least 1 for both"
-            )
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size is {self.batch_size}; expected at least 1")
+        if self.tail not in list(Tail):
+            raise ConfigError(f"tail is {self.tail!r}; expected {', '.join(repr(str(tail)) for tail in Tail)}")
+
+    def decoder(self) -> ImageDecoder | None:
+        """What makes images of bytes; None leaves them as they are."""
+        if self.decode is None:
+            return None
+        return ImageDecoder(decode=self.decode, max_image_pixels=self.max_image_pixels, side_px=self.side_px)
 
 
 class SampleStream(IterableDataset[Sample]):
@@ -61,31 +73,26 @@ class SampleStream(IterableDataset[Sample]):
     The epoch lives in shared memory, so `set_epoch` reaches persistent workers too.
     """
 
-    def __init__(
-        self,
-        releases: Sequence[Release],
-        order: Order,
-        *,
-        rank: int | None = None,
-        world_size: int | None = None,
-        options: ReadOptions,
-    ) -> None:
+    def __init__(self, releases: Sequence[Release], order: Order, options: ReadOptions) -> None:
         self.releases = tuple(releases)
         self.order = order
-        self._about = {
-            "releases": [f"{release.name}@{release.fingerprint}" for release in releases],
-            **order.describe(),
-        }
-        self._first_rows = np.cumsum([0] + [release.num_samples for release in releases])
-        self._given_seat = (rank, world_size)
         self._options = options
+        self._decoder = options.decoder()
+        self._reader = ShardReader(releases)
         self._shared = torch.zeros(_SKIPS + _NUM_SKIP_COUNTERS, dtype=torch.int64)
         self._shared.share_memory_()  # type: ignore[no-untyped-call]
+        self._given_seat = (options.rank, options.world_size)
+        self._skipped_ids: tuple[str, ...] = ()
         self._resume: Progress | None = None
         self._progress: Progress | None = None
         self._delivered = 0
         self._counted: Progress | None = None
         _check_rank(*self._rank_and_world_size())
+
+    @property
+    def _about(self) -> dict[str, Any]:
+        """What a position means: it is refused by a stream that says otherwise."""
+        return {"releases": [release.identity for release in self.releases], **self.order.describe()}
 
     def _rank_and_world_size(self) -> tuple[int, int]:
         rank, world_size = self._given_seat
@@ -125,21 +132,93 @@ class SampleStream(IterableDataset[Sample]):
         self._resume = self._progress = None
 
     def __len__(self) -> int:
-        """Samples that this rank delivers in a whole epoch (over all of its workers; skipped ones included)."""
+        """Samples that this rank delivers in a whole epoch (over all of its workers; unreadable ones included)."""
         rank, world_size = self._rank_and_world_size()
-        return max(0, -(-(self.order.num_positions - rank) // world_size))
+        return self._fresh(replace(self._seat(), worker=0, num_workers=1, rank=rank, world_size=world_size)).num_own_places
 
     @property
     def num_left(self) -> int:
         """Samples that the next iteration delivers, over all ranks; counts ranks as standing where this one stands."""
         begun = self._beginning(self._seat())
-        left = begun.start.num_places(self.order.num_positions)
-        return max(0, left - begun.delivered * begun.seat.world_size)
+        return max(0, begun.num_left - begun.delivered * begun.seat.world_size)
 
     @property
     def num_skipped(self) -> int:
         """Samples passed over so far because they could not be read, by this process and its workers."""
         return int(self._shared[_SKIPS:].sum())
+
+    def plan(self, *, batch_size: int | None = None, world_size: int | None = None) -> StepPlan:
+        """How many samples and batches every rank will see in the next iteration; nothing is read.
+
+        `require_fair()` of the plan refuses one in which ranks would wait for each other.
+        """
+        begun = self._beginning(replace(self._seat(), worker=0, num_workers=1))
+        if begun.delivered:
+            begun = begun.restarted(begun.seat)
+        size = self._options.batch_size if batch_size is None else batch_size
+        return plan_steps(begun, world_size=world_size or begun.seat.world_size, batch_size=size)
+
+    def batch_rows(self, step: int, *, rank: int, world_size: int, batch_size: int) -> Int64s:
+        """Rows of the batch that a rank is given at a step (from 0) of the epoch, or of what a loaded state has left.
+
+        Raises StreamError behind the last step.
+        """
+        seat = Seat(rank=rank, world_size=world_size, worker=0, num_workers=1, batch_size=batch_size)
+        _check_rank(rank, world_size)
+        begun = self._resume.restarted(seat) if self._resume is not None else self._fresh(seat)
+        first, last = step * batch_size, min((step + 1) * batch_size, begun.num_own_places)
+        if not 0 <= first < last:
+            raise StreamError(
+                f"step {step} of epoch {self.epoch}: rank {rank} of {world_size} has "
+                f"{-(-begun.num_own_places // batch_size):,} batches of {batch_size}"
+            )
+        return self._rows(begun, first, last)[0]
+
+    def skip(self, *, samples: Sequence[str] = (), steps: Sequence[int] = ()) -> None:
+        """Leave out samples by id (in every epoch) or whole train steps of this epoch, on all ranks alike, from here on.
+
+        Steps are numbered as in an epoch without interruption, from 0, with this stream's world size and batch size. What
+        follows moves up. The skip is part of the state; call it before an iteration begins, and after loading a state.
+        Raises StreamError for ids that no sample of the stream has.
+        """
+        begun = self._beginning(replace(self._seat(), worker=0, num_workers=1))
+        begun = begun.restarted(begun.seat)
+        width = begun.seat.world_size * self._options.batch_size
+        wanted = [np.arange(step * width, (step + 1) * width, dtype=np.int64) for step in steps]
+        known = frozenset(self._skipped_ids)
+        added = tuple(dict.fromkeys(sample for sample in samples if sample not in known))
+        if added:
+            wanted.append(self._positions_of(added, begun.epoch))
+        self._skipped_ids += added
+        if wanted:
+            start = begun.start.without(np.unique(np.concatenate(wanted)), begun.num_positions)
+            self._resume = replace(begun, order=self._order_state(), start=start)
+            self._progress = None
+
+    def _positions_of(self, sample_ids: Sequence[str], epoch: int) -> Int64s:
+        """Positions of some samples, all their occurrences, in an epoch."""
+        rows = self._rows_of(sample_ids)
+        found, cursor = [np.empty(0, dtype=np.int64)], self.order.start()
+        for first in range(0, self.order.num_positions, _SCANNED_POSITIONS):
+            positions = np.arange(first, min(first + _SCANNED_POSITIONS, self.order.num_positions), dtype=np.int64)
+            here, cursor = self.order.rows(epoch, positions, cursor)
+            found.append(positions[np.isin(here, rows)])
+        return np.concatenate(found)
+
+    def _rows_of(self, sample_ids: Sequence[str]) -> Int64s:
+        first, rows, missing = 0, [], set(sample_ids)
+        for release in self.releases:
+            ids = release.columns("sample_id")["sample_id"]
+            import pyarrow as pa
+            import pyarrow.compute as pc
+
+            own = np.flatnonzero(pc.is_in(ids, pa.array(list(sample_ids), ids.type)).to_numpy())
+            missing.difference_update(ids.take(pa.array(own)).to_pylist())
+            rows.append(own + first)
+            first += release.num_samples
+        if missing:
+            raise StreamError(f"no sample of this stream has the id {', '.join(sorted(missing)[:5])}; skip ids that it has")
+        return np.concatenate(rows)
 
     def state_dict(self) -> dict[str, Any]:
         """The position of this stream in this process: what it has yielded, no more and no less.
@@ -149,8 +228,7 @@ class SampleStream(IterableDataset[Sample]):
         """
         if get_worker_info() is None and self._shared[_READ_BY_WORKERS]:
             raise StreamError(
-                "this stream is read by DataLoader workers, which are ahead of what the loader has handed out; take "
-                "the "
+                "this stream is read by DataLoader workers, which are ahead of what the loader has handed out; take the "
                 "state of a torchdata StatefulDataLoader, or state_after(num_samples), or read with num_workers=0"
             )
         return self._now().to_state()
@@ -171,7 +249,7 @@ class SampleStream(IterableDataset[Sample]):
                 "state_after cannot count skipped samples; use on_error='raise', or the state of a StatefulDataLoader"
             )
         begun = self._beginning(self._seat())
-        total = begun.seat.num_places(begun.start.num_places(self.order.num_positions))
+        total = begun.num_own_places
         if not 0 <= num_samples <= total - begun.delivered:
             raise StreamError(
                 f"state_after({num_samples}): this rank has {total - begun.delivered} samples left in epoch {begun.epoch}"
@@ -180,9 +258,8 @@ class SampleStream(IterableDataset[Sample]):
         known = self._counted if self._counted and self._counted.has_begun_like(begun) else begun
         if known.delivered > delivered:
             known = begun
-        if known.cursor and delivered > known.delivered:  # move the cursor on from the last count, not from the beginning
-            last = begun.start.positions(begun.seat.places(delivered - 1, delivered))
-            known = replace(known, cursor=self.order.rows(begun.epoch, last, known.cursor)[1])
+        if delivered > known.delivered:  # move the cursor on from the last count, not from the beginning
+            known = replace(known, cursor=self._rows(known, delivered - 1, delivered)[1])
         self._counted = replace(known, delivered=delivered)
         return self._counted.to_state()
 
@@ -192,11 +269,19 @@ class SampleStream(IterableDataset[Sample]):
         Raises StreamError for a state of another order: other releases, seed, shuffle or weights.
         """
         progress = Progress.from_state(state)
-        for key in self._about.keys() | progress.order.keys():
-            found, expected = progress.order.get(key), self._about.get(key)
+        skipped = tuple(progress.order.get("skipped", ()))
+        order = self._order_of_state(progress.order)
+        about = {"releases": [release.identity for release in self.releases], **order.describe()}
+        for key in (about.keys() | progress.order.keys()) - {"skipped"}:
+            found, expected = progress.order.get(key), about.get(key)
             if found != expected:
                 raise StreamError(f"the state was saved with {key} = {found}, this stream has {expected}; give both the same")
+        if progress.tail != self._options.tail:
+            raise StreamError(
+                f"the state was saved with tail = '{progress.tail}', this stream has '{self._options.tail}'; give both the same"
+            )
         progress.go_on(self._seat())
+        self.order, self._skipped_ids = order, skipped
         self._resume = progress
         self._progress = None
         self._shared[_EPOCH] = progress.epoch
@@ -204,11 +289,45 @@ class SampleStream(IterableDataset[Sample]):
         if get_worker_info() is None:
             self._shared[_READ_BY_WORKERS] = 0
 
+    def _order_of_state(self, about: Mapping[str, Any]) -> Order:
+        """This stream's order as it was when the state was saved."""
+        del about
+        return self.order
+
+    def _order_state(self) -> dict[str, Any]:
+        about = self._about
+        return about | {"skipped": list(self._skipped_ids)} if self._skipped_ids else about
+
+    def _fresh(self, seat: Seat) -> Progress:
+        """The beginning of the epoch."""
+        start = Start(cursor=self.order.start())
+        progress = Progress(
+            order=self._order_state(),
+            epoch=self.epoch,
+            seat=seat,
+            start=start,
+            cursor=start.cursor,
+            tail=Tail(self._options.tail),
+        )
+        if self._skipped_ids:
+            positions = self._positions_of(self._skipped_ids, self.epoch)
+            progress = replace(progress, start=start.without(positions, progress.num_positions))
+        return progress
+
     def _beginning(self, seat: Seat) -> Progress:
         if self._resume is not None and self._resume.epoch == self.epoch:
             return self._resume.go_on(seat)
-        start = Start(cursor=self.order.start())
-        return Progress(order=self._about, epoch=self.epoch, seat=seat, start=start, cursor=start.cursor)
+        return self._fresh(seat)
+
+    def _rows(self, progress: Progress, first: int, last: int) -> tuple[Int64s, Cursor]:
+        """Rows of a seat's places number `first` to `last` - 1, and the cursor behind those that are no padding."""
+        positions = progress.positions(first, last)
+        if progress.tail is not Tail.PAD:
+            return self.order.rows(progress.epoch, positions, progress.cursor)
+        num_real = progress.num_real(first, last)
+        rows, cursor = self.order.rows(progress.epoch, positions[:num_real], progress.cursor)
+        again = [self.order.rows(progress.epoch, one, progress.start.cursor)[0] for one in positions[num_real:].reshape(-1, 1)]
+        return np.concatenate([rows, *again]), cursor
 
     def __iter__(self) -> Iterator[Sample]:
         worker = get_worker_info()
@@ -226,53 +345,92 @@ class SampleStream(IterableDataset[Sample]):
         return self._deliver(begun)
 
     def _deliver(self, progress: Progress) -> Iterator[Sample]:
-        seat, start = progress.seat, progress.start
-        total = seat.num_places(start.num_places(self.order.num_positions))
-        delivered, skips_in_a_row = progress.delivered, 0
-        while delivered < total:
-            places = seat.places(delivered, min(total, delivered + _ROWS_AT_ONCE))
-            rows, cursor = self.order.rows(progress.epoch, start.positions(places), progress.cursor)
-            self._progress = progress
-            for row in rows.tolist():
-                sample = self._read(row)
+        skips_in_a_row = 0
+        delivered = progress.delivered
+        make = self._sample_maker()
+        for rows, num_real, now in self._chunks(progress):
+            self._progress = now
+            shards, starts, sizes = self._reader.places(rows)
+            for number, (shard, start, num_bytes) in enumerate(zip(shards, starts, sizes, strict=True)):
+                sample = make(shard, start, num_bytes)
                 delivered += 1
                 self._delivered = delivered
                 if sample is not None:
                     skips_in_a_row = 0
+                    if number >= num_real:
+                        sample["is_padding"] = True
                     yield sample
                     continue
                 skips_in_a_row += 1
                 if skips_in_a_row > MAX_SKIPS_IN_A_ROW:
                     raise StreamError(
-                        f"{skips_in_a_row} samples in a row could not be read, the last in {self._place(row)}; "
+                        f"{skips_in_a_row} samples in a row could not be read, the last in {self._reader.place(shard, start)}; "
                         "that is more than bad samples: check the release with `curate verify`"
                     )
+        assert self._progress is not None
+        self._progress = replace(self._progress, delivered=delivered, finished=True)
+
+    def _chunks(self, progress: Progress) -> Iterator[tuple[Int64s, int, Progress]]:
+        """Rows still to be delivered, some at a time: with how many of them are no padding, and the progress before them."""
+        total = progress.num_own_places
+        is_remote = any(release.files.is_remote for release in self.releases)
+        ahead: deque[tuple[Int64s, int, Progress]] = deque()
+        size = _ROWS_BEHIND_URL if is_remote else _FIRST_ROWS
+        first = progress.delivered
+        while first < total:
+            last = min(total, first + size)
+            rows, cursor = self._rows(progress, first, last)
+            ahead.append((rows, progress.num_real(first, last), progress))
             progress = replace(progress, cursor=cursor)
-        self._progress = replace(progress, delivered=delivered, finished=True)
+            first = last
+            if not is_remote:
+                size = min(2 * size, _MOST_ROWS)
+                yield ahead.popleft()
+            elif len(ahead) > 2:
+                self._reader.read_ahead([shard for chunk in ahead for shard in self._reader.places(chunk[0])[0]])
+                yield ahead.popleft()
+        yield from ahead
 
-    def _locate(self, row: int) -> tuple[Release, int]:
-        if len(self.releases) == 1:
-            return self.releases[0], row
-        number = int(np.searchsorted(self._first_rows, row, side="right")) - 1
-        return self.releases[number], row - int(self._first_rows[number])
+    def _sample_maker(self) -> Callable[[int, int, int], Sample | None]:
+        """What makes a sample of a place, or None of one that cannot be read and may be skipped."""
+        read, decoder = self._reader.read, self._decoder
+        places: dict[int, str | None] | None = None
+        if decoder is None and get_worker_info() is not None:
+            send_places()
+            places = {}
 
-    def _place(self, row: int) -> str:
-        release, own_row = self._locate(row)
-        return release.place(own_row)
+        def make(shard: int, start: int, num_bytes: int) -> Sample | None:
+            try:
+                members = read(shard, start, num_bytes)
+                if places is not None:
+                    members = self._placed(members, shard, places)
+                return as_sample(members, decoder)
+            except StreamError as error:
+                self._pass_over(error, shard, start)
+                return None
 
-    def _read(self, row: int) -> Sample | None:
-        """The sample of a row; None when it cannot be read and may be skipped."""
-        release, own_row = self._locate(row)
-        try:
-            return read_sample(release.read_row(own_row), self._options.decode, max_image_pixels=self._options.max_image_pixels)
-        except StreamError as error:
-            message = f"{release.place(own_row)}: {error}"
-            if self._options.on_error == "raise":
-                raise type(error)(message) from error
+        return make
+
+    def _placed(self, members: Members, shard: int, places: dict[int, str | None]) -> Members:
+        """Members whose images know where they lie, so that a worker's queue need not carry them."""
+        if shard not in places:
+            places[shard] = self._reader.local_path(shard)
+        path = places[shard]
+        if path is None:
+            return members
+        placed = [
+            PlacedBytes.of(*pair) for pair in zip(members.contents, [path] * len(members.starts), members.starts, strict=True)
+        ]
+        return members._replace(contents=list[bytes](placed))
+
+    def _pass_over(self, error: StreamError, shard: int, start: int) -> None:
+        """Count and tell of a sample that cannot be read. Raises the error, with the place, unless that is to be skipped."""
+        message = f"{self._reader.place(shard, start)}: {error}"
+        if self._options.on_error == "raise":
+            raise type(error)(message) from error
         worker = get_worker_info()
         self._shared[_SKIPS + (worker.id + 1 if worker else 0) % _NUM_SKIP_COUNTERS] += 1
         logger.warning("skipped a sample: %s", message)
-        return None
 
     def __getstate__(self) -> dict[str, Any]:
         """Pin rank and world size: a spawned worker cannot ask torch.distributed for them."""

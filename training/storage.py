@@ -1,49 +1,106 @@
-"""Byte ranges of a release's files, on a local disk or behind a URL.
+"""The files of a release, on a local disk or behind a URL.
 
-Local shards are read with `os.pread` on descriptors that stay open: no seek, so forked workers may share them, and no
-buffer between the page cache and the sample. URLs go through fsspec, one range request a sample.
+A shard is read with `os.pread` on a descriptor: no seek, so forked workers may share it, and no buffer between the page
+cache and the sample. A local shard is opened where it lies; one behind a URL is fetched whole into a bounded cache first
+(`training/remote.py`), or read by ranges where an order jumps between shards.
 """
 
 import os
-from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from training.errors import StreamError
+from curation.shard_format import ShardEntry
+from training.errors import ConfigError, StreamError
 
-MAX_OPEN_FILES = 128
-"""Descriptors kept open a process; well under the usual limit of 1,024, enough for every shard of a shuffle window."""
+CACHE_VARIABLE = "CURATION_CACHE"
+DEFAULT_CACHE = ".curation-cache"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Storage:
+    """How files behind a URL are read; local ones need nothing of it.
+
+    `cache`: folder for fetched shards, shared by all processes of a host; default $CURATION_CACHE, else
+    `.curation-cache` in the working folder. `cache_bytes`: its size limit. `whole_shards`: fetch shards whole (each one
+    checked against the manifest's hash) or read samples by ranges. A request is tried `attempts` times, after
+    `backoff_seconds` doubled each time; one that takes over `timeout_seconds` counts as failed.
+    """
+
+    cache: Path | None = None
+    cache_bytes: int = 32 << 30
+    whole_shards: bool = True
+    attempts: int = 5
+    backoff_seconds: float = 0.2
+    timeout_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.cache_bytes < 1 or self.attempts < 1 or self.backoff_seconds < 0 or self.timeout_seconds <= 0:
+            raise ConfigError(
+                f"storage: cache_bytes {self.cache_bytes}, attempts {self.attempts}, backoff_seconds "
+                f"{self.backoff_seconds}, timeout_seconds {self.timeout_seconds}; expected positive numbers"
+            )
+
+    def folder(self) -> Path:
+        """Where fetched files lie."""
+        return self.cache if self.cache is not None else Path(os.environ.get(CACHE_VARIABLE) or DEFAULT_CACHE)
+
+
+DEFAULT_STORAGE = Storage()
 
 
 class Files(Protocol):
     """Read access to the files below one folder; names are relative to it and use `/`."""
 
     location: str
+    is_remote: bool
 
     def num_bytes(self, name: str) -> int | None:
         """Size of a file, None when there is no such file."""
+        ...
+
+    def folder_sizes(self, folder: str) -> dict[str, int] | None:
+        """Sizes of a folder's files by name; None where the storage cannot list folders."""
+        ...
+
+    def expect(self, shards: Mapping[str, ShardEntry]) -> None:
+        """Take note of what the manifest says of files that may be fetched."""
         ...
 
     def read(self, name: str) -> bytes:
         """The whole file. Raises StreamError when it is missing."""
         ...
 
+    def local_path(self, name: str) -> Path:
+        """A path on this machine that holds the file's content."""
+        ...
+
+    def lasting_path(self, name: str) -> str | None:
+        """A path on this machine that will hold the file as long as the release is there; None where there is none."""
+        ...
+
+    def open_shard(self, name: str) -> int | None:
+        """A descriptor of the shard for `os.pread`, to be closed by the caller; None where only ranges are read."""
+        ...
+
     def read_range(self, name: str, start: int, num_bytes: int) -> bytes:
         """Bytes from `start` on; fewer than `num_bytes` only where the file ends."""
+        ...
+
+    def read_ahead(self, names: list[str]) -> None:
+        """Make shards that will be opened soon, soonest first, quick to open. May do nothing."""
         ...
 
 
 class LocalFiles:
     """Files below a folder of this machine."""
 
+    is_remote = False
+
     def __init__(self, folder: Path) -> None:
         self.location = str(folder)
         self._folder = folder
-        self._open: OrderedDict[str, int] = OrderedDict()
-
-    def path(self, name: str) -> Path:
-        """Where a file lies."""
-        return self._folder / name
 
     def num_bytes(self, name: str) -> int | None:
         """Size of a file, None when there is no such file."""
@@ -52,6 +109,17 @@ class LocalFiles:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def folder_sizes(self, folder: str) -> dict[str, int] | None:
+        """Sizes of a folder's files by name."""
+        try:
+            with os.scandir(self._folder / folder) as entries:
+                return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+
+    def expect(self, shards: Mapping[str, ShardEntry]) -> None:
+        """Nothing is fetched."""
+
     def read(self, name: str) -> bytes:
         """The whole file. Raises StreamError when it is missing."""
         try:
@@ -59,80 +127,49 @@ class LocalFiles:
         except OSError as error:
             raise StreamError(f"cannot read '{self._folder / name}': {error.strerror}") from error
 
-    def read_range(self, name: str, start: int, num_bytes: int) -> bytes:
-        """Bytes from `start` on; fewer than `num_bytes` only where the file ends."""
-        descriptor = self._descriptor(name)
-        data = os.pread(descriptor, num_bytes, start)
-        while len(data) < num_bytes:  # the kernel gives at most 2 GiB a call, and less after a signal
-            more = os.pread(descriptor, num_bytes - len(data), start + len(data))
-            if not more:
-                break
-            data += more
-        return data
+    def local_path(self, name: str) -> Path:
+        """Where a file lies."""
+        return self._folder / name
 
-    def _descriptor(self, name: str) -> int:
-        descriptor = self._open.get(name)
-        if descriptor is not None:
-            self._open.move_to_end(name)
-            return descriptor
+    def lasting_path(self, name: str) -> str:
+        """Where a file lies."""
+        return str((self._folder / name).absolute())
+
+    def open_shard(self, name: str) -> int:
+        """A descriptor of the shard, to be closed by the caller."""
         try:
-            descriptor = os.open(self._folder / name, os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(self._folder / name, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise StreamError(f"cannot open '{self._folder / name}': {error.strerror}") from error
-        self._open[name] = descriptor
-        if len(self._open) > MAX_OPEN_FILES:
-            os.close(self._open.popitem(last=False)[1])
-        return descriptor
-
-    def close(self) -> None:
-        """Close the descriptors; the next read opens them again."""
-        while self._open:
-            os.close(self._open.popitem()[1])
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_open": OrderedDict()}
-
-    def __del__(self) -> None:
-        self.close()
-
-
-class RemoteFiles:
-    """Files below a URL that fsspec understands, such as `s3://bucket/prefix`."""
-
-    def __init__(self, url: str) -> None:
-        import fsspec  # type: ignore[import-untyped]
-
-        self.location = url.rstrip("/")
-        try:
-            self._files, self._prefix = fsspec.core.url_to_fs(self.location)
-        except (ImportError, ValueError) as error:
-            raise StreamError(f"cannot open the release URL '{url}': {error}") from error
-
-    def num_bytes(self, name: str) -> int | None:
-        """Size of a file, None when there is no such file."""
-        try:
-            return int(self._files.size(f"{self._prefix}/{name}"))
-        except FileNotFoundError:
-            return None
-
-    def read(self, name: str) -> bytes:
-        """The whole file. Raises StreamError when it is missing."""
-        try:
-            return bytes(self._files.cat_file(f"{self._prefix}/{name}"))
-        except OSError as error:
-            raise StreamError(f"cannot read '{self.location}/{name}': {error}") from error
 
     def read_range(self, name: str, start: int, num_bytes: int) -> bytes:
         """Bytes from `start` on; fewer than `num_bytes` only where the file ends."""
+        descriptor = self.open_shard(name)
         try:
-            return bytes(self._files.cat_file(f"{self._prefix}/{name}", start=start, end=start + num_bytes))
-        except OSError as error:
-            raise StreamError(f"cannot read '{self.location}/{name}': {error}") from error
+            return read_at(descriptor, start, num_bytes)
+        finally:
+            os.close(descriptor)
+
+    def read_ahead(self, names: list[str]) -> None:
+        """The kernel reads ahead."""
 
 
-def open_files(location: str | os.PathLike[str]) -> LocalFiles | RemoteFiles:
+def read_at(descriptor: int, start: int, num_bytes: int) -> bytes:
+    """Bytes from `start` on; fewer than `num_bytes` only where the file ends."""
+    data = os.pread(descriptor, num_bytes, start)
+    while len(data) < num_bytes:  # the kernel gives at most 2 GiB a call, and less after a signal
+        more = os.pread(descriptor, num_bytes - len(data), start + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def open_files(location: str | os.PathLike[str], storage: Storage) -> Files:
     """The files below a folder or URL."""
     text = os.fspath(location)
     if "://" in text and not text.startswith("file://"):
-        return RemoteFiles(text)
+        from training.remote import RemoteFiles
+
+        return RemoteFiles(text, storage)
     return LocalFiles(Path(text.removeprefix("file://")))

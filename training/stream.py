@@ -2,28 +2,69 @@
 
 The order is a function of (seed, epoch) alone; position p of it goes to rank p % world_size, and a rank's positions
 go to its workers in runs of `batch_size`, so with the DataLoader's batch size given here even the batches are the
-same for any number of workers. A sample is one positioned read: no tar is scanned, nothing is buffered, resuming
-costs what starting costs. How states work: `training/progress.py` and docs/training.md. Weighted mixing of releases:
+same for any number of workers. A sample is one or two positioned reads: no tar is scanned, nothing is buffered, resuming
+costs what starting costs. How states work: `training/progress.py` and docs/streaming.md. Weighted mixing of releases:
 `training/mixing.py`.
 """
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, cast
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack
 
-from training.decode import MAX_IMAGE_PIXELS
 from training.errors import ConfigError, StreamError
-from training.index import Location, open_release
-from training.mixing import MixtureOrder, integer_shares
-from training.order import ShardOrder, Shuffle, derive_key
+from training.index import Location, Release, open_release
+from training.keep import Keep, by_category, keep_rows, read_ratios
+from training.mixing import AtEnd, MixtureOrder, mixture_order
+from training.order import Order, ShardOrder, Shuffle, derive_key
 from training.progress import Progress, merge_progress
 from training.reader import ReadOptions, SampleStream
+from training.storage import Storage
 
 WINDOW = 1024
 """Rows of a shuffle block; at 64 KB a sample a block spans 64 MB."""
 
 
-def _parse_shuffle(shuffle: bool | str) -> Shuffle:
+class StreamOptions(TypedDict, total=False):
+    """Keywords of both streams.
+
+    `shuffle` is True or "block" (windows of `window` rows shuffled, then rows inside them), "full" (any row may follow
+    any), False or "file" (file order). Rank and world size come from torch.distributed, else from RANK and WORLD_SIZE,
+    else there is one rank. `decode`: "pil" or "turbo" give RGB images, None their bytes, a function what it makes of the
+    bytes; `side_px` is the side that they will be resized to. `batch_size` is the DataLoader's, so that its batches do not
+    depend on the number of workers. `tail`: "even", "drop" or "pad", what becomes of samples that do not divide by the
+    number of ranks. `keep` restricts the stream to some samples. `storage` is for releases behind URLs.
+    """
+
+    seed: int
+    shuffle: bool | str
+    window: int
+    rank: int | None
+    world_size: int | None
+    decode: Literal["pil", "turbo"] | Callable[[bytes], Any] | None
+    side_px: int | None
+    on_error: Literal["raise", "skip"]
+    max_image_pixels: int
+    batch_size: int
+    tail: str
+    keep: Keep | None
+    storage: Storage | None
+
+
+_ORDERING = frozenset({"seed", "shuffle", "window", "keep", "storage"})
+
+
+def _read_options(options: StreamOptions) -> ReadOptions:
+    unknown = options.keys() - StreamOptions.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"unknown argument {', '.join(sorted(unknown))}; valid are {', '.join(StreamOptions.__annotations__)}")
+    chosen: dict[str, Any] = {name: value for name, value in options.items() if name not in _ORDERING}
+    return ReadOptions(**chosen)
+
+
+def _parse_shuffle(options: StreamOptions) -> Shuffle:
+    shuffle = options.get("shuffle", True)
     if isinstance(shuffle, bool):
         return Shuffle.BLOCK if shuffle else Shuffle.FILE
     try:
@@ -32,104 +73,156 @@ def _parse_shuffle(shuffle: bool | str) -> Shuffle:
         raise ConfigError(f"shuffle is {shuffle!r}; expected True ('block'), False ('file') or 'full'") from error
 
 
-def _check_window(window: int) -> int:
+def _open(location: Location, options: StreamOptions) -> Release:
+    """The release at a location, restricted to what is kept; behind a URL, full shuffle reads by ranges."""
+    storage = options.get("storage") or Storage(whole_shards=_parse_shuffle(options) is not Shuffle.FULL)
+    release = open_release(location, storage=storage)
+    keep = options.get("keep")
+    return release if keep is None else release.keep(keep_rows(release, keep))
+
+
+def _order(options: StreamOptions, num_positions: int, *, seed: int) -> ShardOrder:
+    window = options.get("window", WINDOW)
     if window < 1:
         raise ConfigError(f"window is {window}; expected at least 1 row")
-    return window
+    return ShardOrder(num_positions=num_positions, seed=seed, shuffle=_parse_shuffle(options), window=window)
 
 
 class ShardStream(SampleStream):
-    """All samples of one release, or of several laid end to end, once an epoch.
+    """All samples of one release, or of several laid end to end, once an epoch; keywords: StreamOptions.
 
-    `shuffle` is True or "block" (windows of `window` rows shuffled, then rows inside them), "full" (any row may
-    follow any), False or "file" (file order). `decode`: "pil" gives RGB images, None their bytes, a function what it
-    makes of the bytes. `batch_size` is the DataLoader's, so that its batches do not depend on the number of workers.
-    Rank and world size come from torch.distributed, else from RANK and WORLD_SIZE, else there is one rank. Raises
-    StreamError for an unusable release.
+    Raises StreamError for an unusable release.
     """
 
-    def __init__(
-        self,
-        release: Location | Sequence[Location],
-        *,
-        seed: int = 0,
-        shuffle: bool | str = True,
-        rank: int | None = None,
-        world_size: int | None = None,
-        decode: Literal["pil"] | Callable[[bytes], Any] | None = "pil",
-        on_error: Literal["raise", "skip"] = "raise",
-        max_image_pixels: int = MAX_IMAGE_PIXELS,
-        batch_size: int = 1,
-        window: int = WINDOW,
-    ) -> None:
+    def __init__(self, release: Location | Sequence[Location], **options: Unpack[StreamOptions]) -> None:
         locations = [release] if isinstance(release, str | os.PathLike) else list(release)
         if not locations:
             raise ConfigError("no release given; give the path of at least one")
-        releases = [open_release(location) for location in locations]
-        order = ShardOrder(
-            num_positions=sum(opened.num_samples for opened in releases),
-            seed=seed,
-            shuffle=_parse_shuffle(shuffle),
-            window=_check_window(window),
-        )
-        super().__init__(
-            releases,
-            order,
-            rank=rank,
-            world_size=world_size,
-            options=ReadOptions(decode=decode, on_error=on_error, max_image_pixels=max_image_pixels, batch_size=batch_size),
-        )
+        read = _read_options(options)
+        releases = [_open(location, options) for location in locations]
+        order = _order(options, sum(opened.num_samples for opened in releases), seed=options.get("seed", 0))
+        super().__init__(releases, order, read)
+
+
+Weights = Mapping[str, float] | Mapping[os.PathLike[str], float]
 
 
 class MixtureStream(SampleStream):
-    """Several releases in shares proportional to their weights, each passed through again and again.
+    """Several releases in shares proportional to their weights; other keywords: StreamOptions.
 
-    At every prefix of an epoch each release is within one sample of its share. An epoch is `num_samples` long (by
-    default as many as all releases hold together); the next epoch goes on where it stopped in every release. A
-    release's own order is keyed by the seed and the name of its mixture. Other arguments as for ShardStream.
+    At every prefix each release is within one sample of its share. An epoch is `num_samples` long (by default as many as
+    all releases hold together). `at_end` says what happens when a release has been passed through: "repeat" it (the next
+    epoch goes on where this one stopped in every release), "stop" the epoch, or "reweight": go on without it. `schedule`
+    gives weights by samples seen over the run, linear in between: [(0, {...}), (1_000_000, {...})], and takes the place of
+    `weights`' values. A release's own order is keyed by the seed and the name of its mixture. `version` names the weights
+    in states and logs.
     """
+
+    order: MixtureOrder
 
     def __init__(
         self,
-        weights: Mapping[str, float] | Mapping[os.PathLike[str], float],
+        weights: Weights,
         *,
-        seed: int = 0,
         num_samples: int | None = None,
-        shuffle: bool | str = True,
-        rank: int | None = None,
-        world_size: int | None = None,
-        decode: Literal["pil"] | Callable[[bytes], Any] | None = "pil",
-        on_error: Literal["raise", "skip"] = "raise",
-        max_image_pixels: int = MAX_IMAGE_PIXELS,
-        batch_size: int = 1,
-        window: int = WINDOW,
+        at_end: str = "repeat",
+        schedule: Sequence[tuple[int, Weights]] | None = None,
+        version: str = "",
+        **options: Unpack[StreamOptions],
     ) -> None:
         if not weights:
             raise ConfigError("no release given; give {release: weight} with at least one")
-        if num_samples is not None and num_samples < 1:
-            raise ConfigError(f"num_samples is {num_samples}; expected at least 1")
-        releases = [open_release(location) for location in cast("Mapping[str, float]", weights)]
-        parts = tuple(
-            ShardOrder(
-                num_positions=opened.num_samples,
-                seed=derive_key(seed, int.from_bytes(opened.name.encode())),
-                shuffle=_parse_shuffle(shuffle),
-                window=_check_window(window),
+        parts = {os.fspath(location): _open(location, options) for location in weights}
+        self._mix(parts, weights, num_samples, at_end, schedule, version, options)
+
+    @classmethod
+    def of_ratios(
+        cls,
+        release: Location,
+        mixture: os.PathLike[str] | str,
+        *,
+        num_samples: int | None = None,
+        at_end: str = "repeat",
+        **options: Unpack[StreamOptions],
+    ) -> "MixtureStream":
+        """The categories of one release in the `ratios` of a mixture YAML, whatever shares the release was built with.
+
+        Raises ConfigError for a category that the release does not have, or that has no ratio.
+        """
+        parts = by_category(_open(release, options))
+        ratios = read_ratios(Path(mixture))
+        stream = cls.__new__(cls)
+        stream._mix(parts, ratios, num_samples, at_end, None, Path(mixture).name, options)
+        return stream
+
+    def _mix(
+        self,
+        parts: Mapping[str, Release],
+        weights: Weights,
+        num_samples: int | None,
+        at_end: str,
+        schedule: Sequence[tuple[int, Weights]] | None,
+        version: str,
+        options: StreamOptions,
+    ) -> None:
+        read = _read_options(options)
+        if at_end not in list(AtEnd):
+            raise ConfigError(f"at_end is {at_end!r}; expected {', '.join(repr(str(way)) for way in AtEnd)}")
+        self._names = tuple(parts)
+        own_names = [part.name if part.kept is None else f"{part.name} {name}" for name, part in parts.items()]
+        seeds = [derive_key(options.get("seed", 0), int.from_bytes(name.encode())) for name in own_names]
+        order = mixture_order(
+            [_order(options, part.num_samples, seed=seed) for part, seed in zip(parts.values(), seeds, strict=True)],
+            [(slot, self._by_part(given)) for slot, given in (schedule or [(0, weights)])],
+            at_end=AtEnd(at_end),
+            num_positions=num_samples,
+            version=version,
+        )
+        super().__init__(list(parts.values()), order, read)
+
+    def _by_part(self, weights: Weights) -> list[float]:
+        given = {os.fspath(name): weight for name, weight in weights.items()}
+        if given.keys() != set(self._names):
+            raise ConfigError(
+                f"weights are given for {', '.join(sorted(given))}; this mixture mixes {', '.join(sorted(self._names))}: give "
+                "each of them one (0 leaves it out)"
             )
-            for opened in releases
-        )
-        order = MixtureOrder(
-            num_positions=num_samples or sum(opened.num_samples for opened in releases),
-            parts=parts,
-            shares=integer_shares(list(weights.values())),
-        )
-        super().__init__(
-            releases,
-            order,
-            rank=rank,
-            world_size=world_size,
-            options=ReadOptions(decode=decode, on_error=on_error, max_image_pixels=max_image_pixels, batch_size=batch_size),
-        )
+        return [given[name] for name in self._names]
+
+    def change_weights(self, weights: Weights | os.PathLike[str] | str, *, at_step: int, version: str = "") -> None:
+        """Take other weights from train step `at_step` (from 0) of this epoch on; releases go on where they are.
+
+        `weights` may name a mixture YAML, whose ratios count. The change is part of the state, with its `version` (by
+        default the file's name). Call it before an iteration begins, and after loading a state, alike on all ranks. Raises
+        ConfigError where the step, in this stream's world size and batch size, has begun already.
+        """
+        if isinstance(weights, str | os.PathLike):
+            path = Path(weights)
+            weights, version = read_ratios(path), version or path.name
+        _, world_size = self._rank_and_world_size()
+        position = at_step * world_size * self._options.batch_size
+        begun = self._beginning(replace(self._seat(), worker=0, num_workers=1))
+        begun = begun.restarted(begun.seat)
+        delivered_to = begun.start.next
+        if position < delivered_to:
+            raise ConfigError(
+                f"weights cannot change at step {at_step}, sample {position:,}: {delivered_to:,} samples of this epoch "
+                f"are given out; the next step is {-(-delivered_to // (world_size * self._options.batch_size))}"
+            )
+        knots = [(0, self._by_part(weights))]
+        self.order = self.order.changed(knots, at_slot=self.order.slot(begun.epoch, position), version=version)
+        self._resume = replace(begun, order=self._order_state())
+        self._progress = None
+
+    def weights_at(self, num_samples: int) -> tuple[str, dict[str, float]]:
+        """Version and shares that count after `num_samples` samples of this epoch, for a run's log."""
+        segment = self.order.segment_at(self.order.slot(self.epoch, num_samples))
+        slot = self.order.slot(self.epoch, num_samples) - segment.start
+        shares = [float(segment.plan.due(part, slot + 1) - segment.plan.due(part, slot)) for part in range(len(self._names))]
+        return segment.version, dict(zip(self._names, shares, strict=True))
+
+    def _order_of_state(self, about: Mapping[str, Any]) -> Order:
+        return self.order.taking_up(about)
 
 
 def merge_states(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

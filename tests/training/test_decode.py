@@ -6,9 +6,10 @@ from PIL import Image
 
 from curation.shard_format import encode_sample, padding_bytes, tar_header
 from tests.support.releases import TinySample, png_bytes, write_release
-from training.decode import open_rgb, read_sample, split_members
+from training.decode import ImageDecoder, open_rgb
 from training.errors import SampleError
 from training.index import open_release
+from training.members import as_sample, parse_members, split_members
 
 
 def member(name, content):
@@ -17,7 +18,13 @@ def member(name, content):
 
 def sample_bytes(tmp_path, *images):
     folder = write_release(tmp_path / "r", [TinySample(sample_id="a", images=images)])
-    return open_release(folder).read_row(0)
+    release = open_release(folder)
+    return release.files.read_range(release.shard_path(0), 0, int(release.num_bytes[0]))
+
+
+def read_sample(data, decode, *, max_image_pixels):
+    decoder = None if decode is None else ImageDecoder(decode=decode, max_image_pixels=max_image_pixels)
+    return as_sample(parse_members(data), decoder)
 
 
 def encoded(image, form="PNG", **options):

@@ -25,8 +25,7 @@ def begin(num_samples, sizes, start=None):
 
 
 def left(part):
-    total = part.seat.num_places(part.start.num_places(part.num_positions))
-    return part.start.positions(part.seat.places(part.delivered, total)).tolist()
+    return part.positions(part.delivered, part.num_own_places).tolist()
 
 
 def advance(data, parts):
