@@ -312,6 +312,60 @@ def why(
         show_life(Console(soft_wrap=True), life)
 
 
+ReleaseArgument = Annotated[str, typer.Argument(metavar="RELEASE", help="A release's folder or URL, or its mixture's name.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="The stream's seed.")]
+EpochOption = Annotated[int, typer.Option("--epoch", min=0)]
+ShuffleOption = Annotated[Literal["block", "full", "file"], typer.Option("--shuffle")]
+KeepOption = Annotated[str | None, typer.Option("--keep", metavar="FILE.parquet", help="Only the sample_ids listed there.")]
+
+
+@app.command()
+def stream(
+    release: ReleaseArgument,
+    head: Annotated[int, typer.Option("--head", min=1, help="Samples to show.")] = 5,
+    bench: Annotated[bool, typer.Option("--bench", help="Read for some seconds and tell how fast that was.")] = False,
+    decode: Annotated[Literal["none", "pil", "turbo"], typer.Option("--decode", help="With --bench.")] = "none",
+    seed: SeedOption = 0,
+    epoch: EpochOption = 0,
+    shuffle: ShuffleOption = "block",
+    keep: KeepOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Samples of a release as a person reads them, or with --bench the speed of reading them."""
+    options = {"head": head, "bench": bench, "decode": decode, "json": json}
+    _inspect("stream", release, options | {"seed": seed, "epoch": epoch, "shuffle": shuffle, "keep": keep})
+
+
+@app.command()
+def which(
+    release: ReleaseArgument,
+    step: Annotated[int, typer.Option("--step", min=0, help="Train step of the epoch, from 0.")],
+    rank: Annotated[int, typer.Option("--rank", min=0)] = 0,
+    world_size: Annotated[int, typer.Option("--world-size", min=1)] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="A rank's.")] = 1,
+    tail: Annotated[Literal["even", "drop", "pad"], typer.Option("--tail")] = "even",
+    seed: SeedOption = 0,
+    epoch: EpochOption = 0,
+    shuffle: ShuffleOption = "block",
+    keep: KeepOption = None,
+    json: JsonOption = False,
+) -> None:
+    """The samples of any batch of a stream, from counts alone: no shard is opened."""
+    options = {"step": step, "rank": rank, "world-size": world_size, "batch-size": batch_size, "tail": tail, "json": json}
+    _inspect("which", release, options | {"seed": seed, "epoch": epoch, "shuffle": shuffle, "keep": keep})
+
+
+def _inspect(command: str, release: str, options: dict[str, object]) -> None:
+    from curation.lookup import find_release
+    from curation.store import Store
+    from flows.inspection import inspect_stream
+
+    found = release if "://" in release or Path(release).exists() else find_release(Store.at(_Globals.root), release)
+    status = inspect_stream(command, str(found), options)
+    if status:
+        raise typer.Exit(status)
+
+
 @app.command()
 def dups(
     mixture: MixtureArgument,

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.shard_format import (
@@ -30,6 +31,7 @@ from curation.shard_format import (
     occurrence_key,
 )
 from training.errors import StreamError
+from training.foreign import find_tars, open_tars
 from training.storage import DEFAULT_STORAGE, Files, Storage, open_files
 
 LATEST_NAME = "latest.json"
@@ -70,6 +72,7 @@ class Release:
     num_bytes: npt.NDArray[np.uint32]
     first_rows: Int64s
     first_offsets: Int64s
+    is_foreign: bool = False
     kept: Kept | None = None
 
     @property
@@ -108,17 +111,26 @@ class Release:
         table = _read_columns(self.files, self.name, names)
         return table if self.kept is None else table.take(pa.array(self.kept.rows))
 
-    def first_key(self, number: int) -> str:
-        """The key that the index gives to the first sample of a shard."""
-        row = int(self.first_rows[number])
+    def find(self, sample_ids: Sequence[str]) -> tuple[Int64s, set[str]]:
+        """Rows of some samples, all their occurrences, ascending; and which of the samples are there."""
+        ids = self.columns("sample_id")["sample_id"]
+        rows = np.flatnonzero(pc.is_in(ids, pa.array(sample_ids, ids.type)).to_numpy())
+        return rows, set(ids.take(pa.array(rows)).to_pylist())
+
+    def first_keys(self, number: int) -> dict[int, str]:
+        """The keys that the index gives to the first samples of shard `number` and of others in its group of rows."""
+        row, first_row = int(self.first_rows[number]), 0
         with _open_index(self.files, self.name, ("sample_id", "repeat")) as parquet:
             for group in range(parquet.num_row_groups):
-                num_rows = parquet.metadata.row_group(group).num_rows
-                if row < num_rows:
-                    found = parquet.read_row_group(group, columns=["sample_id", "repeat"])
-                    return occurrence_key(found["sample_id"][row].as_py(), found["repeat"][row].as_py())
-                row -= num_rows
-        raise AssertionError("unreachable: the index has as many rows as were read from it")
+                stop = first_row + parquet.metadata.row_group(group).num_rows
+                if row < stop:
+                    break
+                first_row = stop
+            table = parquet.read_row_group(group, columns=["sample_id", "repeat"])
+        shards = np.flatnonzero((self.first_rows >= first_row) & (self.first_rows < stop)).tolist()
+        found = table.take(pa.array(self.first_rows[shards] - first_row)).to_pydict()
+        keys = (occurrence_key(*pair) for pair in zip(found["sample_id"], found["repeat"], strict=True))
+        return dict(zip(shards, keys, strict=True))
 
     def shard_path(self, number: int) -> str:
         """Name of a shard relative to the release folder."""
@@ -130,11 +142,12 @@ class Release:
 
 
 def open_release(location: Location, *, storage: Storage = DEFAULT_STORAGE) -> Release:
-    """Open and check a release folder, or a `releases/<name>` folder whose `latest.json` names the one to take.
+    """Open and check a release folder, or a `releases/<name>` folder whose `latest.json` names the one to take, or tars.
 
     Raises StreamError when anything that manifest, index and shard sizes say does not agree.
     """
-    files = _resolve(location, storage)
+    tars = find_tars(os.fspath(location))
+    files: Files = open_tars(tars, storage) if tars else _resolve(location, storage)
     manifest = _read_json(files, MANIFEST_NAME)
     name = _manifest_name(manifest, files)
     shards = _read_shards(manifest, files, name)
@@ -153,6 +166,7 @@ def open_release(location: Location, *, storage: Storage = DEFAULT_STORAGE) -> R
         num_bytes=num_bytes,
         first_rows=edges,
         first_offsets=offsets[edges],
+        is_foreign=bool(tars),
     )
     _check_index(release)
     return release

@@ -174,6 +174,14 @@ class SampleStream(IterableDataset[Sample]):
             )
         return self._rows(begun, first, last)[0]
 
+    def describe_rows(self, rows: Int64s) -> list[dict[str, Any]]:
+        """What the index says of the samples at some rows, in their order; no shard is opened."""
+        return self._reader.describe(rows)
+
+    def row_bytes(self, rows: Int64s) -> list[int]:
+        """Bytes that the samples at some rows take in their shards."""
+        return self._reader.places(rows)[2]
+
     def skip(self, *, samples: Sequence[str] = (), steps: Sequence[int] = ()) -> None:
         """Leave out samples by id (in every epoch) or whole train steps of this epoch, on all ranks alike, from here on.
 
@@ -208,12 +216,8 @@ class SampleStream(IterableDataset[Sample]):
     def _rows_of(self, sample_ids: Sequence[str]) -> Int64s:
         first, rows, missing = 0, [], set(sample_ids)
         for release in self.releases:
-            ids = release.columns("sample_id")["sample_id"]
-            import pyarrow as pa
-            import pyarrow.compute as pc
-
-            own = np.flatnonzero(pc.is_in(ids, pa.array(list(sample_ids), ids.type)).to_numpy())
-            missing.difference_update(ids.take(pa.array(own)).to_pylist())
+            own, found = release.find(sample_ids)
+            missing -= found
             rows.append(own + first)
             first += release.num_samples
         if missing:
@@ -347,24 +351,21 @@ class SampleStream(IterableDataset[Sample]):
     def _deliver(self, progress: Progress) -> Iterator[Sample]:
         skips_in_a_row = 0
         delivered = progress.delivered
-        make = self._sample_maker()
         for rows, num_real, now in self._chunks(progress):
             self._progress = now
-            shards, starts, sizes = self._reader.places(rows)
-            for number, (shard, start, num_bytes) in enumerate(zip(shards, starts, sizes, strict=True)):
-                sample = make(shard, start, num_bytes)
+            for number, sample in enumerate(self._read_chunk(rows)):
                 delivered += 1
                 self._delivered = delivered
                 if sample is not None:
                     skips_in_a_row = 0
                     if number >= num_real:
-                        sample["is_padding"] = True
+                        _mark_padding(sample)
                     yield sample
                     continue
                 skips_in_a_row += 1
                 if skips_in_a_row > MAX_SKIPS_IN_A_ROW:
                     raise StreamError(
-                        f"{skips_in_a_row} samples in a row could not be read, the last in {self._reader.place(shard, start)}; "
+                        f"{skips_in_a_row} samples in a row could not be read, the last in {self._place(rows[number])}; "
                         "that is more than bad samples: check the release with `curate verify`"
                     )
         assert self._progress is not None
@@ -391,8 +392,19 @@ class SampleStream(IterableDataset[Sample]):
                 yield ahead.popleft()
         yield from ahead
 
-    def _sample_maker(self) -> Callable[[int, int, int], Sample | None]:
-        """What makes a sample of a place, or None of one that cannot be read and may be skipped."""
+    def _read_chunk(self, rows: Int64s) -> Iterator[Sample | None]:
+        """The samples at some rows; None for one that cannot be read and may be skipped."""
+        make = self._maker()
+        for shard, start, num_bytes in zip(*self._reader.places(rows), strict=True):
+            yield make(shard, start, num_bytes)
+
+    def _place(self, row: int) -> str:
+        """Where the sample at a row lies, for messages."""
+        shards, starts, _ = self._reader.places(np.array([row]))
+        return self._reader.place(shards[0], starts[0])
+
+    def _maker(self) -> Callable[[int, int, int], Sample | None]:
+        """What makes a sample of a place."""
         read, decoder = self._reader.read, self._decoder
         places: dict[int, str | None] | None = None
         if decoder is None and get_worker_info() is not None:
@@ -432,9 +444,19 @@ class SampleStream(IterableDataset[Sample]):
         self._shared[_SKIPS + (worker.id + 1 if worker else 0) % _NUM_SKIP_COUNTERS] += 1
         logger.warning("skipped a sample: %s", message)
 
+    @property
+    def options(self) -> ReadOptions:
+        """How samples are read."""
+        return self._options
+
     def __getstate__(self) -> dict[str, Any]:
         """Pin rank and world size: a spawned worker cannot ask torch.distributed for them."""
         return self.__dict__ | {"_given_seat": self._rank_and_world_size()}
+
+
+def _mark_padding(item: Sample | list[Sample]) -> None:
+    for sample in item if isinstance(item, list) else [item]:
+        sample["is_padding"] = True
 
 
 def _check_rank(rank: int, world_size: int) -> None:

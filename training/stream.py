@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
 from training.errors import ConfigError, StreamError
+from training.grouping import GroupedOrder, Grouping
 from training.index import Location, Release, open_release
 from training.keep import Keep, by_category, keep_rows, read_ratios
 from training.mixing import AtEnd, MixtureOrder, mixture_order
@@ -34,7 +35,8 @@ class StreamOptions(TypedDict, total=False):
     else there is one rank. `decode`: "pil" or "turbo" give RGB images, None their bytes, a function what it makes of the
     bytes; `side_px` is the side that they will be resized to. `batch_size` is the DataLoader's, so that its batches do not
     depend on the number of workers. `tail`: "even", "drop" or "pad", what becomes of samples that do not divide by the
-    number of ranks. `keep` restricts the stream to some samples. `storage` is for releases behind URLs.
+    number of ranks. `keep` restricts the stream to some samples; `group` makes batches of like length and
+    kind. `storage` is for releases behind URLs.
     """
 
     seed: int
@@ -49,10 +51,11 @@ class StreamOptions(TypedDict, total=False):
     batch_size: int
     tail: str
     keep: Keep | None
+    group: Grouping | None
     storage: Storage | None
 
 
-_ORDERING = frozenset({"seed", "shuffle", "window", "keep", "storage"})
+_ORDERING = frozenset({"group", "seed", "shuffle", "window", "keep", "storage"})
 
 
 def _read_options(options: StreamOptions) -> ReadOptions:
@@ -88,6 +91,11 @@ def _order(options: StreamOptions, num_positions: int, *, seed: int) -> ShardOrd
     return ShardOrder(num_positions=num_positions, seed=seed, shuffle=_parse_shuffle(options), window=window)
 
 
+def _grouped(order: Order, releases: Sequence[Release], options: StreamOptions) -> Order:
+    grouping = options.get("group")
+    return order if grouping is None else GroupedOrder(order, releases, grouping)
+
+
 class ShardStream(SampleStream):
     """All samples of one release, or of several laid end to end, once an epoch; keywords: StreamOptions.
 
@@ -101,7 +109,7 @@ class ShardStream(SampleStream):
         read = _read_options(options)
         releases = [_open(location, options) for location in locations]
         order = _order(options, sum(opened.num_samples for opened in releases), seed=options.get("seed", 0))
-        super().__init__(releases, order, read)
+        super().__init__(releases, _grouped(order, releases, options), read)
 
 
 Weights = Mapping[str, float] | Mapping[os.PathLike[str], float]
@@ -166,6 +174,8 @@ class MixtureStream(SampleStream):
         options: StreamOptions,
     ) -> None:
         read = _read_options(options)
+        if options.get("group") is not None:
+            raise ConfigError("a mixture with weights has no `group`; group a ShardStream, or pack the mixture (PackedStream)")
         if at_end not in list(AtEnd):
             raise ConfigError(f"at_end is {at_end!r}; expected {', '.join(repr(str(way)) for way in AtEnd)}")
         self._names = tuple(parts)
