@@ -1,4 +1,6 @@
+import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.errors import StreamError
-from training.progress import Progress, Seat, Start, merge_progress
+from training.progress import Progress, Seat, Start, Tail, merge_progress
 
 seats = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5))
 
@@ -102,3 +104,45 @@ def test_merge_refuses_different_epochs():
 def test_a_foreign_state_is_refused():
     with pytest.raises(StreamError, match="not a stream state"):
         Progress.from_state({"epoch": 3})
+
+
+@given(num_samples=st.integers(1, 150), tail=st.sampled_from(list(Tail)), data=st.data())
+def test_tails_keep_their_word(num_samples, tail, data):
+    """After any interruptions and changes of set-up: ranks in step where promised, nothing twice but padding."""
+    sizes = data.draw(seats)
+    parts = [replace(part, tail=tail) for part in begin(num_samples, sizes)]
+    delivered, moved = advance(data, parts)
+    real = [part.positions(0, part.num_real(0, now.delivered)).tolist() for part, now in zip(parts, moved, strict=True)]
+    merged = merge_progress(moved)
+    sizes = data.draw(seats)
+    last = [merged.go_on(seat) for seat in every_seat(*sizes)]
+    counts = [sum(part.num_own_places for part in last if part.seat.rank == rank) for rank in range(sizes[0])]
+    rest = [position for part in last for position in part.positions(0, part.num_real(0, part.num_own_places)).tolist()]
+    once = [*itertools.chain(*real), *rest]
+    assert len(set(once)) == len(once)
+    if tail is Tail.DROP:
+        assert num_samples - len(once) < sizes[0] or not merged.num_left
+    else:
+        assert sorted(once) == list(range(num_samples))
+    assert max(counts) - min(counts) <= (tail is Tail.EVEN)
+    assert sum(counts) - len(rest) < sizes[0]
+
+
+@given(num_samples=st.integers(1, 150), skipped=st.sets(st.integers(0, 160)), data=st.data())
+def test_skipped_positions_never_come_and_all_others_do(num_samples, skipped, data):
+    start = Start().without(np.array(sorted(skipped), dtype=np.int64), num_samples)
+    delivered = []
+    for _ in range(2):
+        some, moved = advance(data, begin(num_samples, data.draw(seats), start))
+        delivered += some
+        start = merge_progress(moved).start
+    rest = [position for part in begin(num_samples, data.draw(seats), start) for position in left(part)]
+    assert sorted(delivered + rest) == [position for position in range(num_samples) if position not in skipped]
+
+
+@given(num_samples=st.integers(1, 100), skipped=st.sets(st.integers(0, 99)), data=st.data())
+def test_skipping_after_an_interruption_takes_pending_positions_too(num_samples, skipped, data):
+    delivered, moved = advance(data, begin(num_samples, data.draw(seats)))
+    start = merge_progress(moved).start.without(np.array(sorted(skipped), dtype=np.int64), num_samples)
+    rest = left(begin(num_samples, (1, 1, 1), start)[0])
+    assert rest == sorted(set(range(num_samples)) - set(delivered) - skipped)
