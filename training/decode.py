@@ -46,7 +46,7 @@ class ImageDecoder:
             )
         if self.decode == "turbo":
             try:
-                import simplejpeg  # type: ignore[import-untyped]  # noqa: F401 - asked for early, in the main process
+                import simplejpeg  # noqa: F401 - asked for early, in the main process
             except ImportError as error:
                 raise ConfigError(f"decode is 'turbo', which needs the extra `turbo` of this package: {error}") from error
 

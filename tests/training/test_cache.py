@@ -70,7 +70,7 @@ def test_a_failed_fill_leaves_nothing(cache):
 
 def _fill_slowly(folder, log, seconds):
     def fill(target):
-        with open(log, "a") as file:
+        with log.open("a") as file:
             file.write("filled\n")
         os.pwrite(target, b"z" * 50, 0)
         time.sleep(seconds)

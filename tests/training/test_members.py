@@ -45,7 +45,7 @@ def test_a_place_that_is_off_is_found(shard, number, shift):
         read_members(descriptor, max(0, start + shift) if number or shift > 0 else 100, num_bytes)
 
 
-@pytest.mark.parametrize("byte", [0, 124, 130, 150, 520, 1024, 1024 + 130, 1024 + 124])
+@pytest.mark.parametrize("byte", [0, 124, 130, 520, 1024, 1024 + 124, 1024 + 133, 1024 + 134, 1024 + 150])
 def test_a_flipped_bit_in_a_header_or_key_is_found(shard, tmp_path, byte):
     """Wherever a name, size or key is touched, the sample is refused rather than read otherwise."""
     descriptor, places = shard

@@ -111,7 +111,7 @@ def test_tails_keep_their_word(num_samples, tail, data):
     """After any interruptions and changes of set-up: ranks in step where promised, nothing twice but padding."""
     sizes = data.draw(seats)
     parts = [replace(part, tail=tail) for part in begin(num_samples, sizes)]
-    delivered, moved = advance(data, parts)
+    _, moved = advance(data, parts)
     real = [part.positions(0, part.num_real(0, now.delivered)).tolist() for part, now in zip(parts, moved, strict=True)]
     merged = merge_progress(moved)
     sizes = data.draw(seats)

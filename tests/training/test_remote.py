@@ -184,7 +184,7 @@ def test_lasting_failures_name_the_shard_and_the_tries(server, storage):
 
 def test_refusals_are_not_tried_again(server, storage):
     server.plan = {"tiny-000003.tar": [403] * 50}
-    with pytest.raises(StreamError, match="tiny-000003.tar"):
+    with pytest.raises(StreamError, match=r"tiny-000003\.tar"):
         ids(ShardStream(server.url, shuffle=False, storage=storage))
     assert [deed for _, name, deed in server.requests if name == "tiny-000003.tar"].count(403) <= 2  # once ahead, once read
 
