@@ -1,13 +1,15 @@
 import io
 import warnings
+from importlib.util import find_spec
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from curation.shard_format import encode_sample, padding_bytes, tar_header
 from tests.support.releases import TinySample, png_bytes, write_release
 from training.decode import ImageDecoder, open_rgb
-from training.errors import SampleError
+from training.errors import ConfigError, SampleError
 from training.index import open_release
 from training.members import as_sample, parse_members, split_members
 
@@ -106,3 +108,59 @@ def test_links_are_refused():
     header[148:156] = b"%06o\0 " % (sum(header) - sum(header[148:156]) + 8 * 32)
     with pytest.raises(SampleError, match="not a regular file"):
         split_members(bytes(header))
+
+
+def photograph(width, height, mode="RGB"):
+    """Smooth colours, as JPEG likes them."""
+    coarse = Image.frombytes("RGB", (8, 6), bytes(range(0, 144)))
+    return coarse.resize((width, height), Image.Resampling.BICUBIC).convert(mode)
+
+
+needs_turbo = pytest.mark.skipif(not find_spec("simplejpeg"), reason="the extra `turbo` is not installed")
+DECODERS = ["pil", pytest.param("turbo", marks=needs_turbo)]
+
+
+@pytest.mark.parametrize("decode", DECODERS)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_decoders_agree_on_jpegs(decode, mode):
+    content = encoded(photograph(64, 48, mode), "JPEG", quality=95)
+    with Image.open(io.BytesIO(content)) as image:
+        expected = np.asarray(image.convert("RGB")).astype(int)
+    found = ImageDecoder(decode=decode)(content, "a.jpg")
+    assert (found.mode, found.size) == ("RGB", (64, 48))
+    assert np.abs(np.asarray(found) - expected).mean() < 2
+
+
+@pytest.mark.parametrize("decode", DECODERS)
+@pytest.mark.parametrize(
+    ("side_px", "size"), [(384, (512, 384)), (100, (256, 192)), (30, (128, 96)), (385, (1024, 768)), (2000, (1024, 768))]
+)
+def test_jpegs_come_as_small_as_the_needed_side_allows(decode, side_px, size):
+    found = ImageDecoder(decode=decode, side_px=side_px)(encoded(photograph(1024, 768), "JPEG"), "a.jpg")
+    assert min(found.size) >= min(side_px, 768)
+    assert max(found.size) <= max(size) or (side_px, size) == (385, (1024, 768))
+
+
+@pytest.mark.parametrize("decode", DECODERS)
+def test_scaled_pictures_resize_to_nearly_the_same(decode):
+    content = encoded(photograph(1024, 768), "JPEG", quality=95)
+    whole = ImageDecoder()(content, "a").resize((96, 96), Image.Resampling.BICUBIC)
+    scaled = ImageDecoder(decode=decode, side_px=96)(content, "a").resize((96, 96), Image.Resampling.BICUBIC)
+    assert np.abs(np.asarray(whole).astype(int) - np.asarray(scaled)).mean() < 2
+
+
+@pytest.mark.parametrize("decode", DECODERS)
+@pytest.mark.parametrize("side_px", [None, 1])
+def test_every_decoder_keeps_the_pixel_limit_and_finds_damage(decode, side_px):
+    content = encoded(photograph(64, 48), "JPEG")
+    with pytest.raises(SampleError, match="64 x 48 pixels; the limit is 3,071"):
+        ImageDecoder(decode=decode, side_px=side_px, max_image_pixels=64 * 48 - 1)(content, "a.jpg")
+    with pytest.raises(SampleError, match=r"'a.jpg'"):
+        ImageDecoder(decode=decode, side_px=side_px)(content[: len(content) // 3], "a.jpg")
+    assert ImageDecoder(decode=decode, side_px=side_px)(png_bytes(), "a.png").size == (4, 3)
+
+
+@pytest.mark.parametrize("options", [{"decode": "cv2"}, {"side_px": 0}, {"max_image_pixels": 0}])
+def test_wrong_decoders_are_refused(options):
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        ImageDecoder(**options)

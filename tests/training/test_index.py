@@ -2,12 +2,14 @@ import json
 import shutil
 
 import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tests.support.releases import numbered_samples, write_release
 from training.errors import StreamError
 from training.index import open_release
+from training.stream import ShardStream
 
 
 @pytest.fixture
@@ -119,3 +121,56 @@ def test_an_empty_release_is_refused(tmp_path):
     edit_manifest(folder, num_samples=0, shards=[])
     with pytest.raises(StreamError, match="holds no sample"):
         open_release(folder)
+
+
+def read_all(folder, **options):
+    return [sample["id"] for sample in ShardStream(folder, **options)]
+
+
+def test_a_shard_in_the_place_of_another_is_found(copy):
+    """Two shards of the same size, swapped: no size or offset tells, the first sample does."""
+    first, second = copy / "shards" / "tiny-000002.tar", copy / "shards" / "tiny-000003.tar"
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    with pytest.raises(
+        StreamError, match=r"'tiny-00000[23].tar'.*the index has 's0000[23]0.json' there, the shard 's0000[32]0.json'"
+    ):
+        read_all(copy)
+
+
+def test_an_index_out_of_step_inside_a_shard_is_found(copy):
+    table = pq.read_table(copy / "index.parquet")
+    offsets = table["offset_bytes"].to_pylist()
+    offsets[45] += 512
+    column = table.schema.get_field_index("offset_bytes")
+    pq.write_table(table.set_column(column, "offset_bytes", pa.array(offsets)), copy / "index.parquet")
+    with pytest.raises(StreamError, match=r"'tiny-000004.tar' of release 'tiny' at byte"):
+        read_all(copy)
+
+
+@pytest.mark.parametrize(("column", "value"), [("offset_bytes", -512), ("num_bytes", 2**40), ("shard", 2**33)])
+def test_impossible_places_are_refused(copy, column, value):
+    table = pq.read_table(copy / "index.parquet")
+    values = table[column].to_pylist()
+    values[50] = value
+    pq.write_table(table.set_column(table.schema.get_field_index(column), column, pa.array(values)), copy / "index.parquet")
+    with pytest.raises(StreamError, match=f"column '{column}' runs from"):
+        open_release(copy)
+
+
+def test_an_index_that_jumps_between_shards_is_refused(copy):
+    table = pq.read_table(copy / "index.parquet")
+    rows = list(range(103))
+    rows[5], rows[55] = rows[55], rows[5]
+    pq.write_table(table.take(rows), copy / "index.parquet")
+    with pytest.raises(StreamError, match="does not go through the manifest's 11 shards in order"):
+        open_release(copy)
+
+
+def test_nulls_in_the_index_are_refused(copy):
+    table = pq.read_table(copy / "index.parquet")
+    values = pa.array([None, *table["num_bytes"].to_pylist()[1:]])
+    pq.write_table(table.set_column(table.schema.get_field_index("num_bytes"), "num_bytes", values), copy / "index.parquet")
+    with pytest.raises(StreamError, match="1 nulls; expected whole numbers"):
+        open_release(copy)
