@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,3 +117,7 @@ def _sample_members(key: str, image: bytes) -> bytes:
     for name, content in ((f"{key}.json", payload), (f"{key}.jpg", image)):
         parts += [tar_header(name, len(content)), content, bytes(padding_bytes(len(content)))]
     return b"".join(parts)
+
+
+if __name__ == "__main__":
+    write_release(Path(sys.argv[1]), int(sys.argv[2]), draw=photograph if "--photographs" in sys.argv else noise)
