@@ -30,12 +30,11 @@ WORKER_MEGABYTES = 150.0
 
 
 def open_large(folder: Path) -> tuple[float, float]:
-    """Seconds to open the release in a fresh process, and that process's peak in MB beyond its imports."""
+    """Seconds to open the release in a fresh process, and that process's peak in MB, imports included."""
     code = (
-        "import resource, sys, time; from training.index import open_release;"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; begun = time.perf_counter();"
-        "open_release(sys.argv[1]); seconds = time.perf_counter() - begun;"
-        "print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3)"
+        "import re, sys, time; from pathlib import Path; from training.index import open_release;"
+        "begun = time.perf_counter(); open_release(sys.argv[1]); seconds = time.perf_counter() - begun;"
+        "print(seconds, int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1e3)"
     )
     found = subprocess.run([sys.executable, "-c", code, str(folder)], check=True, capture_output=True, text=True)
     seconds, megabytes = map(float, found.stdout.split())

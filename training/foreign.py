@@ -170,4 +170,4 @@ def parse_foreign(data: bytes, start: int) -> Members:
     if isinstance(about, dict) and isinstance(about.get("conversations"), list):
         record["conversations"] = about["conversations"]
     record["origin"] = origin
-    return Members(record, names, contents, starts)
+    return record, names, contents, starts

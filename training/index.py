@@ -1,6 +1,6 @@
 """What a stream knows of a release before it reads a sample: the manifest, checked, and three numbers a row.
 
-Opening a release costs one stat a shard and one pass over three index columns, a million rows at a time; a truncated or
+Opening a release costs one stat a shard and one pass over three index columns, some at a time; a truncated or
 missing shard, or an index of another build, is refused here and not hours later. 16 bytes a sample stay in memory (forked
 workers share them). Other index columns are read when something asks for them.
 """
@@ -36,7 +36,7 @@ from training.storage import DEFAULT_STORAGE, Files, Storage, open_files
 
 LATEST_NAME = "latest.json"
 _PLACE_COLUMNS = ("shard", "offset_bytes", "num_bytes")
-_ROWS_AT_ONCE = 1 << 20
+_ROWS_AT_ONCE = 200_000
 
 Location: TypeAlias = str | os.PathLike[str]
 Int64s: TypeAlias = npt.NDArray[np.int64]
@@ -155,7 +155,7 @@ def open_release(location: Location, *, storage: Storage = DEFAULT_STORAGE) -> R
     _check_sizes(files, shards, name)
     expected = manifest.get("num_samples")
     shard, offsets, num_bytes = _read_places(files, name, expected)
-    edges = np.flatnonzero(np.diff(shard, prepend=-1))
+    first_rows = _first_rows(shards, len(shard), name)
     release = Release(
         name=name,
         fingerprint=files.location.rstrip("/").rsplit("/", 1)[-1],
@@ -164,8 +164,8 @@ def open_release(location: Location, *, storage: Storage = DEFAULT_STORAGE) -> R
         shard=shard,
         offsets=offsets,
         num_bytes=num_bytes,
-        first_rows=edges,
-        first_offsets=offsets[edges],
+        first_rows=first_rows,
+        first_offsets=offsets[first_rows],
         is_foreign=bool(tars),
     )
     _check_index(release)
@@ -255,7 +255,7 @@ def _open_index(files: Files, name: str, columns: Sequence[str]) -> Iterator[pq.
     if files.num_bytes(INDEX_NAME) is None:
         raise StreamError(f"release '{name}' at '{files.location}' has no {INDEX_NAME}; build the release again")
     try:
-        with pq.ParquetFile(str(files.local_path(INDEX_NAME)), memory_map=True) as parquet:
+        with pq.ParquetFile(str(files.local_path(INDEX_NAME))) as parquet:
             missing = set(columns) - set(parquet.schema_arrow.names)
             if missing:
                 raise StreamError(
@@ -308,26 +308,36 @@ def _copy_numbers(column: pa.Array, target: npt.NDArray[Any], name: str) -> None
     target[:] = values
 
 
+def _first_rows(shards: Sequence[ShardEntry], num_rows: int, name: str) -> Int64s:
+    """The row at which every shard begins, as the manifest has it."""
+    ends = np.cumsum([shard.num_samples for shard in shards], dtype=np.int64)
+    if not len(ends) or int(ends[-1]) != num_rows or min(shard.num_samples for shard in shards) < 1:
+        raise StreamError(
+            f"the shards of release '{name}' hold {ends[-1] if len(ends) else 0:,} samples by its manifest, {INDEX_NAME} has "
+            f"{num_rows:,} rows; build the release again"
+        )
+    return np.concatenate([[0], ends[:-1]])
+
+
 def _check_index(release: Release) -> None:
+    """Hold the index against the manifest, a shard at a time: no temporary is larger than a shard's rows."""
     name = release.name
-    if release.shard.max() >= len(release.shards):
-        raise StreamError(
-            f"{INDEX_NAME} of release '{name}' names shard number {release.shard.max()}; its manifest lists "
-            f"{len(release.shards)}"
-        )
-    edges = release.first_rows
-    if not np.array_equal(release.shard[edges], np.arange(len(edges))) or len(edges) != len(release.shards):
-        raise StreamError(
-            f"{INDEX_NAME} of release '{name}' does not go through the manifest's {len(release.shards)} shards in order; "
-            "build the release again"
-        )
-    counts = np.diff(edges, append=release.num_samples)
-    ends = np.maximum.reduceat(release.offsets + release.num_bytes, edges)
-    for shard, count, end in zip(release.shards, counts.tolist(), ends.tolist(), strict=True):
-        if count != shard.num_samples or end > shard.num_bytes:
+    for number, (shard, first) in enumerate(zip(release.shards, release.first_rows.tolist(), strict=True)):
+        rows = slice(first, first + shard.num_samples)
+        if (release.shard[rows] != number).any():
             raise StreamError(
-                f"shard '{shard.name}' of release '{name}': the index has {count:,} samples up to byte {end:,}, the "
-                f"manifest {shard.num_samples:,} samples in {shard.num_bytes:,} bytes; build it again"
+                f"{INDEX_NAME} of release '{name}' does not go through the manifest's {len(release.shards)} shards in order: "
+                f"rows {first:,} to {rows.stop - 1:,} should be of shard '{shard.name}'; build the release again"
             )
-    if (release.offsets % BLOCK_BYTES).any():
-        raise StreamError(f"{INDEX_NAME} of release '{name}' has offsets that are no multiple of {BLOCK_BYTES}; build it again")
+        offsets = release.offsets[rows]
+        end = int((offsets + release.num_bytes[rows]).max())
+        if end > shard.num_bytes:
+            raise StreamError(
+                f"shard '{shard.name}' of release '{name}': the index has samples up to byte {end:,}, the manifest "
+                f"{shard.num_bytes:,} bytes; build it again"
+            )
+        if (offsets % BLOCK_BYTES).any():
+            raise StreamError(
+                f"{INDEX_NAME} of release '{name}' has offsets in shard '{shard.name}' that are no multiple of "
+                f"{BLOCK_BYTES}; build it again"
+            )

@@ -5,19 +5,19 @@ second exactly the image. Whatever does not fit is read again whole and taken ap
 it or says what is wrong.
 """
 
-import os
-import zlib
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypedDict
+from os import pread
+from typing import Any, TypeAlias, TypedDict
+from zlib import adler32
 
-import orjson
+from orjson import loads
 
 from curation.shard_format import BLOCK_BYTES, member_bytes
 from training.errors import SampleError
 from training.storage import read_at
 
 HEAD_BYTES = 1_536
-"""What the first read asks for: both headers and a JSON of up to 512 bytes; a longer JSON is read with its image."""
+"""What the first read asks for: both headers and a JSON of up to 512 bytes; a longer JSON is asked for again."""
 
 _REQUIRED = frozenset({"id", "source", "category", "conversations", "images"})
 _CHECKSUM = slice(148, 156)
@@ -40,38 +40,33 @@ class Sample(TypedDict, total=False):
     is_padding: bool
 
 
-class Members(NamedTuple):
-    """A sample's record, whose `images` still lists names and sizes; its images' names, bytes, and first bytes in the shard."""
-
-    record: dict[str, Any]
-    names: list[str]
-    contents: list[bytes]
-    starts: list[int]
+Members: TypeAlias = tuple[dict[str, Any], list[str], list[bytes], list[int]]
+"""A sample's record, whose `images` still lists names and sizes; its images' names, bytes, and first bytes in the shard."""
 
 
 def read_members(descriptor: int, start: int, num_bytes: int) -> Members:
     """The sample of `num_bytes` at byte `start` of an open shard. Raises SampleError where anything in it does not fit."""
-    head = os.pread(descriptor, min(HEAD_BYTES, num_bytes), start)
+    head = pread(descriptor, HEAD_BYTES, start)
     try:
         size = int(head[124:135], 8)
         header = BLOCK_BYTES + size + -size % BLOCK_BYTES
-        if header + BLOCK_BYTES > len(head):
-            head = os.pread(descriptor, min(header + BLOCK_BYTES, num_bytes), start)
-        record = orjson.loads(head[BLOCK_BYTES : BLOCK_BYTES + size])
-        key = record["id"]
-        images = record["images"]
-        if not images and header == num_bytes and head.startswith(f"{key}.json\0".encode()):
-            return Members(record, [], [], [])
-        name = f"{key}.{images[0]['name']}"
-        image_size = int(head[header + 124 : header + 135], 8)
-        fits = header + BLOCK_BYTES + image_size + -image_size % BLOCK_BYTES == num_bytes and len(images) == 1
-        named = head.startswith(f"{key}.json\0".encode()) and head.startswith(f"{name}\0".encode(), header)
-        if fits and named and _is_sound(head[header : header + BLOCK_BYTES]):
-            start_of_image = start + header + BLOCK_BYTES
-            content = os.pread(descriptor, image_size, start_of_image)
-            if len(content) == image_size and record.keys() >= _REQUIRED:
-                return Members(record, [name], [content], [start_of_image])
-    except (ValueError, KeyError, TypeError, IndexError):
+        end = header + BLOCK_BYTES
+        if end > len(head):
+            head = pread(descriptor, end, start)
+        record = loads(head[BLOCK_BYTES : BLOCK_BYTES + size])
+        key, images = record["id"], record["images"]
+        if head.startswith(f"{key}.json\0".encode()) and record.keys() >= _REQUIRED:
+            if header == num_bytes and images == []:
+                return record, [], [], []
+            (image,) = images
+            name = f"{key}.{image['name']}"
+            image_size = int(head[header + 124 : header + 135], 8)
+            fits = end + image_size + -image_size % BLOCK_BYTES == num_bytes
+            if fits and head.startswith(f"{name}\0".encode(), header) and _is_sound(head[header:end]):
+                content = pread(descriptor, image_size, start + end)
+                if len(content) == image_size:
+                    return record, [name], [content], [start + end]
+    except (ValueError, KeyError, TypeError, AttributeError):
         pass  # several images, or something is wrong: the careful way tells which
     return parse_members(_read_whole(descriptor, start, num_bytes), start)
 
@@ -79,7 +74,7 @@ def read_members(descriptor: int, start: int, num_bytes: int) -> Members:
 def _is_sound(header: bytes) -> bool:
     """Whether a header's checksum holds; a size off by a few bytes shows nowhere else. Large sums are left to others."""
     field = header[_CHECKSUM]
-    total = (zlib.adler32(header) & 0xFFFF) - (zlib.adler32(field) & 0xFFFF) + _BLANK_CHECKSUM_SUM
+    total = (adler32(header) & 0xFFFF) - (adler32(field) & 0xFFFF) + _BLANK_CHECKSUM_SUM
     return total == int(field[:6], 8)
 
 
@@ -101,7 +96,7 @@ def parse_members(data: bytes, start: int = 0) -> Members:
     if key == name:
         raise SampleError(f"the first member is '{name}'; expected '<sample_id>.json', so the index is out of step")
     try:
-        record = orjson.loads(payload)
+        record = loads(payload)
         if not isinstance(record, dict):
             raise ValueError(f"a sample must be a JSON object, found {type(record).__name__}")
         missing = _REQUIRED - record.keys()
@@ -115,7 +110,7 @@ def parse_members(data: bytes, start: int = 0) -> Members:
     found = [name for name, _, _ in members[1:]]
     if found != expected:
         raise SampleError(f"sample '{key}' lists the images {expected}, the shard holds {found}")
-    return Members(record, found, [content for _, content, _ in members[1:]], [start + at for _, _, at in members[1:]])
+    return record, found, [content for _, content, _ in members[1:]], [start + at for _, _, at in members[1:]]
 
 
 def split_members(data: bytes) -> list[tuple[str, bytes, int]]:
@@ -140,7 +135,7 @@ def _byte_sum(block: bytes) -> int:
 
     Exact below 65,521, which no header of ASCII names and digits reaches; a larger one is summed in full.
     """
-    low = (zlib.adler32(block) & 0xFFFF) - 1
+    low = (adler32(block) & 0xFFFF) - 1
     return low if block.isascii() else sum(block)
 
 

@@ -1,7 +1,7 @@
 """What every rank of a job will be given, from counts alone: before anything is read, and before anyone waits."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from training.errors import StreamError
@@ -53,7 +53,8 @@ def plan_steps(progress: Progress, *, world_size: int, batch_size: int) -> StepP
     """The plan of what `progress` has left, for every rank."""
     num_left = progress.num_left
     given = progress.tail.num_places(num_left, world_size)
-    samples = tuple(max(0, -(-(given - rank) // world_size)) for rank in range(world_size))
+    seats = (replace(progress.seat, rank=rank, world_size=world_size, worker=0, num_workers=1) for rank in range(world_size))
+    samples = tuple(seat.num_places(given) for seat in seats)
     return StepPlan(
         num_samples=num_left,
         batch_size=batch_size,

@@ -2,8 +2,9 @@
 
 The words. *Position*: place in the epoch's order, 0 to n - 1. *Seat*: one reader, a worker of a rank. *Start*: what was
 still undelivered when an iteration began, as a sequence: a few `pending` positions, then everything from `next` on.
-Place i of that sequence goes to rank i % world_size; inside a rank, runs of `batch_size` places go to its workers in
-turn, which is how DataLoader asks for batches, so batches are the same for any number of workers.
+Place i of that sequence goes to rank i % world_size (in a mixture, ranks take turns inside a round); inside a rank, runs of
+`batch_size` places go to its workers in turn, which is how DataLoader asks for batches, so batches are the same for any
+number of workers.
 
 A state is a start, a seat and how much the seat has delivered: a few numbers, and exact. States of all seats merge
 into a new start that any number of seats can go on from; `pending` is where some seats were ahead of others, `holes` are
@@ -25,6 +26,8 @@ from training.errors import StreamError
 from training.order import Cursor, Int64s
 
 STATE_VERSION = 1
+_TURN = 0x6A09E667F3BCC909
+"""The fraction of the square root of 2, times 2**64: its multiples fill the range evenly, and keep step with no pattern."""
 
 
 class Tail(StrEnum):
@@ -46,17 +49,26 @@ class Tail(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Seat:
-    """One reader among all: worker `worker` of `num_workers` in rank `rank` of `world_size`."""
+    """One reader among all: worker `worker` of `num_workers` in rank `rank` of `world_size`.
+
+    A round is one place for every rank. In round k rank r takes the place r of it, or with `is_rotating` the place (r +
+    turn(k)) % world_size: turns spread over the round like multiples of an irrational number, so that no rank meets a
+    pattern in the order, such as every other sample from the same source of a mixture, always at the same phase. Turns
+    are counted on from `first_round`, the rounds of the epoch before the start.
+    """
 
     rank: int
     world_size: int
     worker: int
     num_workers: int
     batch_size: int
+    is_rotating: bool = False
+    first_round: int = 0
 
     def num_places(self, total: int) -> int:
         """How many of the first `total` places are this seat's."""
-        of_rank = max(0, -(-(total - self.rank) // self.world_size))
+        num_rounds, rest = divmod(total, self.world_size)
+        of_rank = num_rounds + int(self._of_round(np.array([num_rounds]))[0] < rest)
         rounds, rest = divmod(of_rank, self.num_workers * self.batch_size)
         return rounds * self.batch_size + min(max(rest - self.worker * self.batch_size, 0), self.batch_size)
 
@@ -64,7 +76,16 @@ class Seat:
         """This seat's places number `first` to `last` - 1, ascending."""
         own = np.arange(first, last, dtype=np.int64)
         run = own // self.batch_size * self.num_workers + self.worker
-        return (run * self.batch_size + own % self.batch_size) * self.world_size + self.rank
+        rounds = run * self.batch_size + own % self.batch_size
+        return rounds * self.world_size + self._of_round(rounds)
+
+    def _of_round(self, rounds: Int64s) -> Int64s:
+        """This rank's place inside some rounds."""
+        if not self.is_rotating:
+            return np.full(len(rounds), self.rank, dtype=np.int64)
+        fractions = ((rounds + self.first_round).astype(np.uint64) * np.uint64(_TURN)) >> np.uint64(32)
+        turns = (fractions * np.uint64(self.world_size)) >> np.uint64(32)
+        return (self.rank + turns.astype(np.int64)) % self.world_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,7 +270,7 @@ class Progress:
         The same seat goes on exactly where it was. For other seats, a rank's state without workers stands for all
         ranks at the same count, as they are when they step together. Raises StreamError where one state cannot tell.
         """
-        return self if seat == self.seat else self.restarted(seat)
+        return self if replace(seat, first_round=self.seat.first_round) == self.seat else self.restarted(seat)
 
     def restarted(self, seat: Seat) -> "Progress":
         """What is left as a start of its own, taken up by `seat`. Raises StreamError where one state cannot tell."""
@@ -267,6 +288,7 @@ class Progress:
         else:
             gone = min(self.num_left, self.delivered * self.seat.world_size)
             start = self.start.without_first(gone, self.cursor)
+        seat = replace(seat, first_round=start.next // seat.world_size)
         return replace(self, seat=seat, start=start, delivered=0, cursor=start.cursor, finished=False)
 
 

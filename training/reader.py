@@ -8,7 +8,7 @@ without a name, because DataLoader workers hold copies of the stream that the ma
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -73,6 +73,9 @@ class SampleStream(IterableDataset[Sample]):
     The epoch lives in shared memory, so `set_epoch` reaches persistent workers too.
     """
 
+    _is_rotating = False
+    """Whether ranks take turns inside a round, as they must where the order has a pattern."""
+
     def __init__(self, releases: Sequence[Release], order: Order, options: ReadOptions) -> None:
         self.releases = tuple(releases)
         self.order = order
@@ -114,6 +117,7 @@ class SampleStream(IterableDataset[Sample]):
             worker=worker.id if worker else 0,
             num_workers=worker.num_workers if worker else 1,
             batch_size=self._options.batch_size,
+            is_rotating=self._is_rotating,
         )
 
     @property
@@ -163,8 +167,9 @@ class SampleStream(IterableDataset[Sample]):
 
         Raises StreamError behind the last step.
         """
-        seat = Seat(rank=rank, world_size=world_size, worker=0, num_workers=1, batch_size=batch_size)
         _check_rank(rank, world_size)
+        place = {"rank": rank, "world_size": world_size, "worker": 0, "num_workers": 1, "batch_size": batch_size}
+        seat = Seat(**place, is_rotating=self._is_rotating)
         begun = self._resume.restarted(seat) if self._resume is not None else self._fresh(seat)
         first, last = step * batch_size, min((step + 1) * batch_size, begun.num_own_places)
         if not 0 <= first < last:
@@ -394,46 +399,38 @@ class SampleStream(IterableDataset[Sample]):
 
     def _read_chunk(self, rows: Int64s) -> Iterator[Sample | None]:
         """The samples at some rows; None for one that cannot be read and may be skipped."""
-        make = self._maker()
+        read, decoder = self._reader.read, self._decoder
+        paths: dict[int, str | None] | None = None
+        if decoder is None and get_worker_info() is not None:
+            send_places()
+            paths = {}
         for shard, start, num_bytes in zip(*self._reader.places(rows), strict=True):
-            yield make(shard, start, num_bytes)
+            try:
+                members = read(shard, start, num_bytes)
+                if paths is not None:
+                    members = self._placed(members, shard, paths)
+                sample = as_sample(members, decoder)
+            except StreamError as error:
+                self._pass_over(error, shard, start)
+                yield None
+            else:
+                yield sample
 
     def _place(self, row: int) -> str:
         """Where the sample at a row lies, for messages."""
         shards, starts, _ = self._reader.places(np.array([row]))
         return self._reader.place(shards[0], starts[0])
 
-    def _maker(self) -> Callable[[int, int, int], Sample | None]:
-        """What makes a sample of a place."""
-        read, decoder = self._reader.read, self._decoder
-        places: dict[int, str | None] | None = None
-        if decoder is None and get_worker_info() is not None:
-            send_places()
-            places = {}
-
-        def make(shard: int, start: int, num_bytes: int) -> Sample | None:
-            try:
-                members = read(shard, start, num_bytes)
-                if places is not None:
-                    members = self._placed(members, shard, places)
-                return as_sample(members, decoder)
-            except StreamError as error:
-                self._pass_over(error, shard, start)
-                return None
-
-        return make
-
-    def _placed(self, members: Members, shard: int, places: dict[int, str | None]) -> Members:
+    def _placed(self, members: Members, shard: int, paths: dict[int, str | None]) -> Members:
         """Members whose images know where they lie, so that a worker's queue need not carry them."""
-        if shard not in places:
-            places[shard] = self._reader.local_path(shard)
-        path = places[shard]
+        if shard not in paths:
+            paths[shard] = self._reader.local_path(shard)
+        path = paths[shard]
         if path is None:
             return members
-        placed = [
-            PlacedBytes.of(*pair) for pair in zip(members.contents, [path] * len(members.starts), members.starts, strict=True)
-        ]
-        return members._replace(contents=list[bytes](placed))
+        record, names, contents, starts = members
+        placed = [PlacedBytes.of(content, path, start) for content, start in zip(contents, starts, strict=True)]
+        return record, names, list[bytes](placed), starts
 
     def _pass_over(self, error: StreamError, shard: int, start: int) -> None:
         """Count and tell of a sample that cannot be read. Raises the error, with the place, unless that is to be skipped."""

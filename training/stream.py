@@ -127,6 +127,7 @@ class MixtureStream(SampleStream):
     """
 
     order: MixtureOrder
+    _is_rotating = True
 
     def __init__(
         self,

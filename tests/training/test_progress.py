@@ -15,7 +15,14 @@ seats = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5))
 
 def every_seat(world_size, num_workers, batch_size):
     return [
-        Seat(rank=rank, world_size=world_size, worker=worker, num_workers=num_workers, batch_size=batch_size)
+        Seat(
+            rank=rank,
+            world_size=world_size,
+            worker=worker,
+            num_workers=num_workers,
+            batch_size=batch_size,
+            is_rotating=(world_size + num_workers) % 2 == 0,
+        )
         for rank in range(world_size)
         for worker in range(num_workers)
     ]
