@@ -1,0 +1,23 @@
+import json
+
+import pytest
+
+from flows.inspection import inspect_stream
+from tests.support.releases import numbered_samples, write_release
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    return str(write_release(tmp_path_factory.mktemp("inspected") / "r", numbered_samples(9)))
+
+
+def test_training_is_asked_in_a_process_of_its_own(release, capfd):
+    options = {"step": 1, "batch-size": 4, "shuffle": "file", "keep": None, "json": True}
+    assert inspect_stream("which", release, options) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert [sample["id"] for sample in found["samples"]] == [f"s{number:06d}" for number in range(4, 8)]
+
+
+def test_its_errors_and_status_are_ours(release, capfd):
+    assert inspect_stream("which", release, {"step": 5, "batch-size": 4, "json": False}) == 1
+    assert capfd.readouterr().err == "curate: step 5 of epoch 0: rank 0 of 1 has 3 batches of 4\n"
