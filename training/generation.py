@@ -19,7 +19,7 @@ from curation.shard_format import IMAGE_MARKER
 from training.build import build_tokenizer
 from training.chat import Template, get_template, tokenize_prompt
 from training.config import RunConfig
-from training.decode import MAX_IMAGE_PIXELS, decode_image
+from training.decode import MAX_IMAGE_PIXELS, open_rgb
 from training.errors import ConfigError, TrainingError
 from training.export import load_run
 from training.layout import lay_out
@@ -117,5 +117,4 @@ def _read_image(path: Path) -> Image.Image:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"picture '{path}' cannot be read: {error.strerror}") from error
-    image: Image.Image = decode_image(data, "pil", name=str(path), max_image_pixels=MAX_IMAGE_PIXELS)
-    return image
+    return open_rgb(data, name=str(path), max_image_pixels=MAX_IMAGE_PIXELS)

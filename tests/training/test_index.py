@@ -9,6 +9,7 @@ import pytest
 from tests.support.releases import numbered_samples, write_release
 from training.errors import StreamError
 from training.index import open_release
+from training.storage import Storage
 from training.stream import ShardStream
 
 
@@ -106,10 +107,10 @@ def test_unusable_manifest_is_refused(copy, content):
         open_release(copy)
 
 
-def test_a_url_is_read_by_ranges(release):
+def test_a_url_is_read_by_ranges(release, tmp_path):
     files = fsspec.filesystem("memory")
     files.put(str(release), "/bucket/tiny", recursive=True)
-    opened = open_release("memory://bucket/tiny")
+    opened = open_release("memory://bucket/tiny", storage=Storage(cache=tmp_path))
     assert read_row(opened, 102) == read_row(open_release(release), 102)
     files.rm("/bucket", recursive=True)
 
