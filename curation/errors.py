@@ -9,6 +9,7 @@
     ├── GuardError               a source that cleaning or de-duplication all but emptied: exit status 1
     ├── LicenceError             a source without a known licence, where one is required: exit status 1
     ├── SourceError              upstream data that cannot be read as a whole: exit status 1
+    │   └── FetchError           upstream data that cannot be had: unreachable, refused, gone, or not what was promised
     └── ShardError               a release that does not hold what its manifest says: exit status 1
 
 Bad *records* raise nothing past the step that met them: they become rows with a `RejectReason`.
@@ -61,6 +62,10 @@ class SourceError(CurationError):
     """Upstream data of one source cannot be read at all."""
 
 
+class FetchError(SourceError):
+    """Upstream data cannot be fetched, or what came is not what was promised."""
+
+
 class ShardError(CurationError):
     """A shard, index or manifest is missing, truncated or out of step with the others."""
 
@@ -77,6 +82,8 @@ class RejectReason(StrEnum):
     TOO_MANY_IMAGES = "too_many_images"
     PATH_ESCAPES = "path_escapes"
     MISSING_IMAGE = "missing_image"
+    ARCHIVE_DAMAGED = "archive_damaged"
+    UNREADABLE_FILE = "unreadable_file"
     UNREADABLE_IMAGE = "unreadable_image"
     TRUNCATED_IMAGE = "truncated_image"
     IMAGE_TOO_LARGE = "image_too_large"
