@@ -13,8 +13,10 @@ from typing import Any
 import polars as pl
 
 from curation.errors import CurationError
+from curation.fetch.local import newest
 from curation.mirror import is_url
 from curation.shard_format import INDEX_NAME
+from curation.sources.routing import rejected_rows
 from curation.store import Store, address, is_published, latest, read_manifest
 
 _SAMPLE_ID = re.compile(r"(?P<sample>(?P<source>[a-z0-9_-]+)-[0-9a-f]{24}(?:-d\d+)?)(?:-r\d+)?")
@@ -51,6 +53,9 @@ def look_up(store: Store, identifier: str, release: Path | None = None) -> list[
             return [Life(None, row, [], [], None) for row in rejected]
         if found := _samples(store, source, _origin_is(rest)):
             return [_life_of_sample(store, row, release) for row in found]
+        routed = newest(store.root / "upstream" / source / "routed")
+        if routed is not None and (unread := rejected_rows(routed, pl.col("record_id") == identifier)):
+            return [Life(None, row, [], [], None) for row in unread]  # a line of a release that belongs to no source
     known = ", ".join(store.names("sources")) or "none"
     raise NotFoundError(
         f"'{identifier}' is neither a sample_id nor a record '<source>:<file>:<position>' under {address(store.root)}; "
