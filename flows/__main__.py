@@ -112,7 +112,10 @@ def try_(
 
 
 @app.command()
-def ingest(names: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE...]", help="All by default.")] = None) -> None:
+def ingest(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE...]", help="All by default.")] = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Ask again what branches, buckets and URLs hold now.")] = False,
+) -> None:
     """Upstream data to checked samples and a quarantine."""
     from curation.catalog import load_catalog
     from curation.inventory import ingest_summary
@@ -125,7 +128,7 @@ def ingest(names: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE...
         known.source(name)  # a misspelt name is told at once, not after the flow has started
     from flows.pipeline import ingest as flow
 
-    artefacts = flow(tuple(names or ()), _Globals.root, _Globals.catalog, _Globals.is_quiet)
+    artefacts = flow(tuple(names or ()), _Globals.root, _Globals.catalog, _Globals.is_quiet, refresh)
     columns = ("source", "records", "samples", "rejected", "reasons")
     rows = [ingest_summary(name, artefact.manifest) for name, artefact in artefacts.items()]
     Console().print(table("ingested", columns, rows))

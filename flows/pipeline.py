@@ -14,6 +14,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from curation.catalog import Source
 from curation.dedup_spec import DedupSpec
+from curation.inputs import forget_fetched
 from curation.mixture_file import WrittenMixture, load_curriculum
 from curation.steps.clean import Clean
 from curation.steps.curriculum import PublishStages
@@ -84,7 +85,11 @@ def write_release(
 
 @flow(name="ingest", task_runner=_threads(), validate_parameters=False)
 def ingest(
-    sources: Sequence[str] = (), root: str = DEFAULT_ROOT, catalog: str = DEFAULT_CATALOG, quiet: bool = False
+    sources: Sequence[str] = (),
+    root: str = DEFAULT_ROOT,
+    catalog: str = DEFAULT_CATALOG,
+    quiet: bool = False,
+    refresh: bool = False,
 ) -> dict[str, Artefact]:
     """Ingest the named sources of the catalog, or all of them.
 
@@ -93,9 +98,12 @@ def ingest(
         root: Folder or URL of everything curation makes.
         catalog: Path of the catalog of sources.
         quiet: Show no progress.
+        refresh: Ask again what branches, buckets and URLs hold now, in place of what they held when first fetched.
     """
     with open_job(root, catalog, is_quiet=quiet) as job:
         rows = [job.catalog.source(name) for name in sources or job.catalog.sources]
+        for row in rows if refresh else ():
+            forget_fetched(job.catalog, row, job.store)
         artefacts = _results({row.name: ingest_source.submit(row, job) for row in rows})
         _results({row.name: measure_source.submit(row, artefacts[row.name], job) for row in rows})
     show_ingested({name: artefact.manifest for name, artefact in artefacts.items()})

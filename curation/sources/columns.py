@@ -25,10 +25,10 @@ Row = Turns | Unusable
 
 @dataclass(slots=True)
 class Adapted:
-    """What an adapter makes of a batch: one row a record, in order, and how often it mended something."""
+    """What an adapter makes of a batch: one row a record, in order, and by kind of repair the rows it mended."""
 
     rows: list[Row]
-    repairs: dict[str, int] = field(default_factory=dict)
+    repairs: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

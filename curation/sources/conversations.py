@@ -43,11 +43,13 @@ def conversations(records: Sequence[Record], part: Part) -> Adapted:
     is_plain = part.fields.question is None and not part.values
     regular = _regular_rows([listed[place] for place in paired], roles, part) if is_plain else None
     rows: dict[int, Row] = {} if regular is None else dict(zip(paired, regular, strict=True))
-    repairs: dict[str, int] = {}
+    mended: list[int] = []
     for place, (value, preamble) in enumerate(zip(listed, preambles, strict=True)):
         if place not in rows:
-            rows[place] = _row(value, preamble, roles, part, repairs)
-    return Adapted([rows[place] for place in range(len(listed))], repairs)
+            rows[place], is_mended = _row(value, preamble, roles, part)
+            if is_mended:
+                mended.append(place)
+    return Adapted([rows[place] for place in range(len(listed))], {LEADING_ANSWER: mended} if mended else {})
 
 
 def _regular_rows(listed: Sequence[Sequence[Any]], roles: Mapping[str, str], part: Part) -> list[Turns] | None:
@@ -75,21 +77,25 @@ def _key(turns: Sequence[Mapping[str, Any]], first: str, second: str) -> str:
     return first if any(first in turn for turn in turns) else second
 
 
-def _row(value: Any, preamble: str, roles: Mapping[str, str], part: Part, repairs: dict[str, int]) -> Row:
+def _row(value: Any, preamble: str, roles: Mapping[str, str], part: Part) -> tuple[Row, bool]:
+    """The turns, and whether a leading answer was dropped from them."""
     if value is None:
-        return Unusable(RejectReason.MISSING_FIELD, f"field '{part.fields.turns}' is absent or null")
+        return Unusable(RejectReason.MISSING_FIELD, f"field '{part.fields.turns}' is absent or null"), False
     if not isinstance(value, list):
-        return Unusable(RejectReason.UNSUPPORTED_VALUE, f"turns are a {type(value).__name__}, expected a list")
+        return Unusable(RejectReason.UNSUPPORTED_VALUE, f"turns are a {type(value).__name__}, expected a list"), False
     try:
         said = _paired(value, part) if part.fields.question else [_turn(turn, roles, part) for turn in value]
     except Unusable as problem:
-        return problem
+        return problem, False
     if said and said[0][0] == "system":
         preamble = f"{preamble}\n\n{said[0][1]}".strip()
         said = said[1:]
-    if said and said[0][0] == "gpt":
-        said = said[1:]
-        repairs[LEADING_ANSWER] = repairs.get(LEADING_ANSWER, 0) + 1
+    has_leading_answer = bool(said) and said[0][0] == "gpt"
+    row = _alternating(said[1:] if has_leading_answer else said, preamble, part)
+    return row, has_leading_answer and not isinstance(row, Unusable)
+
+
+def _alternating(said: Sequence[tuple[str, str]], preamble: str, part: Part) -> Row:
     if not said:
         return Unusable(RejectReason.EMPTY_QUESTION, "the conversation has no turns")
     for number, (role, _) in enumerate(said):

@@ -1,5 +1,6 @@
 """The third pass of ingestion: mapped records meet the facts of their pictures and become samples or rejects."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from curation.store import write_table
 from curation.tables import IMAGE
 
 MISNAMED = "extension_corrected"
+MOVED = "image_path_repaired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ def join_chunk(task: JoinTask) -> None:
     kept: list[Mapping[str, Any]] = []
     images: list[list[Mapping[str, Any]]] = []
     rejects: list[Reject] = []
-    misnamed = 0
+    repairs: Counter[str] = Counter()
     for row in mapped.iter_rows(named=True):
         found = [facts[ref] for ref in row["refs"]]
         broken = next((fact for fact in found if fact["reason"] is not None), None)
@@ -47,13 +49,15 @@ def join_chunk(task: JoinTask) -> None:
             reason = RejectReason(broken["reason"])
             rejects.append(Reject.of(row["origin_file"], row["origin_position"], reason, broken["detail"], row["raw"]))
             continue
-        misnamed += sum(fact["is_misnamed"] for fact in found)
+        repairs.update(row["repairs"])
+        repairs[MISNAMED] += sum(fact["is_misnamed"] for fact in found)
+        repairs[MOVED] += sum(fact["is_moved"] for fact in found)
         kept.append(row)
         images.append([{field.name: fact[field.name] for field in IMAGE} for fact in found])
     if kept:
         said = Said.of([row["turns"] for row in kept])
         write_table(this.samples, sample_table(task.source, said, images, _origins(kept)))
-    this.finish(rejects, {MISNAMED: misnamed} if misnamed else {})
+    this.finish(rejects, +repairs)
 
 
 def _facts_of(path: Path, refs: pl.Series) -> dict[str, Mapping[str, Any]]:

@@ -1,7 +1,8 @@
 """The second pass of ingestion: each distinct picture is read, decoded in full once, and stored once as published."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -10,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from curation.catalog import Images
+from curation.errors import RejectReason
 from curation.imaging import EXTENSIONS, ImageFacts, examine
 from curation.shard_format import END_OF_ARCHIVE, padding_bytes, tar_header
 from curation.sources.pictures import fetch
@@ -24,6 +26,7 @@ FACTS = pa.schema(
         pa.field("detail", pa.string()),
         *IMAGE,
         pa.field("is_misnamed", pa.bool_()),
+        pa.field("is_moved", pa.bool_()),
     ]
 )
 _SAME_ENCODING = {"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tiff": "tif"}
@@ -32,38 +35,79 @@ _COPY_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class LookTask:
-    """Some of a part's pictures; results go to `work` as `looked-N.parquet` and `looked-N.tar`."""
+    """Some of a part's pictures; results go to `work` as `looked-N.parquet` and `looked-N.tar`.
+
+    `lost` are refs that are not there, each with the name it was found under, or the detail of its reject.
+    """
 
     root: str
     images: Images
     refs: Sequence[str]
     work: str
     number: int
+    lost: tuple[tuple[str, "str | None", str], ...] = ()
+
+
+def looked_path(work: Path, number: int) -> Path:
+    """Where look task `number` leaves its facts; the pictures' bytes are beside it, as `.tar`."""
+    return work / f"looked-{number:08d}.parquet"
 
 
 def look_at_pictures(task: LookTask) -> None:
     """Examine the pictures and store the bytes of those that are whole, equal bytes once."""
-    done = Path(task.work) / f"looked-{task.number:08d}.parquet"
+    done = looked_path(Path(task.work), task.number)
     if done.exists():
         return
-    rows: list[dict[str, object]] = []
-    stored: dict[str, int] = {}
-    with replacing(done.with_suffix(".tar")) as temporary, temporary.open("wb") as tar:
+    with looking(done, task.images.max_pixels) as album:
         for ref in task.refs:
-            row: dict[str, object] = {"ref": ref}
-            try:
-                data = fetch(Path(task.root), ref, task.images)
-                facts = examine(data, max_pixels=task.images.max_pixels)
-            except Unusable as problem:
-                row |= {"reason": problem.reason.value, "detail": f"{ref}: {problem.detail}"}
+            album.look(ref, lambda ref=ref: fetch(Path(task.root), ref, task.images))  # type: ignore[misc]
+        for ref, found, detail in task.lost:
+            if found is None:
+                album.refuse(ref, RejectReason.MISSING_IMAGE, detail)
             else:
-                if facts.sha256 not in stored:
-                    stored[facts.sha256] = _append(tar, facts, data)
-                row |= asdict(facts) | {"tar": task.number, "offset": stored[facts.sha256]}
-                row["is_misnamed"] = is_misnamed(ref, facts.extension)
-            rows.append(row)
+                album.look(ref, lambda name=found: fetch(Path(task.root), name, task.images), is_moved=True)  # type: ignore[misc]
+
+
+@contextmanager
+def looking(done: Path, max_pixels: int) -> Iterator["Album"]:
+    """An album whose facts are written to `done`, last of all, and whose pictures lie beside it as `.tar`."""
+    with replacing(done.with_suffix(".tar")) as temporary, temporary.open("wb") as tar:
+        album = Album(tar, max_pixels)
+        yield album
         tar.write(END_OF_ARCHIVE)
-    write_table(done, pa.Table.from_pylist(rows, schema=FACTS))
+    write_table(done, pa.Table.from_pylist(album.rows, schema=FACTS))
+
+
+class Album:
+    """Pictures looked at one after the other: their facts as rows of FACTS, their bytes in a tar, equal bytes once."""
+
+    def __init__(self, tar: BinaryIO, max_pixels: int) -> None:
+        self.rows: list[dict[str, object]] = []
+        self._tar = tar
+        self._max_pixels = max_pixels
+        self._stored: dict[str, int] = {}
+
+    def look(self, ref: str, read: Callable[[], bytes], *, is_moved: bool = False) -> None:
+        """Examine the picture that `read` gives; `read` may raise Unusable."""
+        try:
+            data = read()
+            facts = examine(data, max_pixels=self._max_pixels)
+        except Unusable as problem:
+            self.refuse(ref, problem.reason, f"{ref}: {problem.detail}")
+            return
+        self.store(ref, data, facts, is_moved=is_moved)
+
+    def store(self, ref: str, data: bytes, facts: ImageFacts, *, is_moved: bool = False) -> None:
+        """Keep a picture that was examined."""
+        if facts.sha256 not in self._stored:
+            self._stored[facts.sha256] = _append(self._tar, facts, data)
+        place = {"tar": 0, "offset": self._stored[facts.sha256]}
+        claims = {"is_misnamed": is_misnamed(ref, facts.extension), "is_moved": is_moved}
+        self.rows.append({"ref": ref, **asdict(facts), **place, **claims})
+
+    def refuse(self, ref: str, reason: RejectReason, detail: str) -> None:
+        """Note why a picture cannot be had."""
+        self.rows.append({"ref": ref, "reason": reason.value, "detail": detail})
 
 
 def _append(tar: BinaryIO, facts: ImageFacts, data: bytes) -> int:
@@ -81,29 +125,28 @@ def is_misnamed(ref: str, extension: str) -> bool:
     return named in EXTENSIONS.values() and named != extension
 
 
-def merge_tars(
-    numbers: Sequence[int], work: Path, folder: Path, facts_path: Path, *, first_tar: int, earlier: Sequence[Path]
-) -> int:
-    """Publish the pictures of all look tasks as `images-<n>.tar` from `first_tar` on; returns the next free number.
+def merge_tars(looked: Sequence[Path], folder: Path, facts_path: Path, *, first_tar: int, earlier: Sequence[Path]) -> int:
+    """Publish the pictures of all look tasks (their facts are `looked`, their tars beside) as `images-<n>.tar`.
 
-    A picture that several tasks met is kept in the first one's tar only, one in the facts of `earlier` parts in theirs; tars
-    that lose members are copied without them, by byte ranges. Facts with final places go to `facts_path`, which marks this
-    pass as done.
+    Numbers start at `first_tar`; returns the next free one. Of a ref that several tasks met, a picture counts before a reason,
+    and a later reason before an earlier one. A picture that several tasks met is kept in the first one's tar only, one in the
+    facts of `earlier` parts in theirs; tars that lose members are copied without them, by byte ranges. Facts with final places
+    go to `facts_path`, which marks this pass as done.
     """
     if facts_path.exists():
         return int(pl.read_parquet_metadata(facts_path).get("next_tar", str(first_tar)))
-    looked = [work / f"looked-{number:08d}.parquet" for number in numbers]
     schema = pl.DataFrame(FACTS.empty_table()).schema
-    facts = pl.concat([pl.DataFrame(schema=schema), *(pl.read_parquet(path) for path in looked)])
+    tables = [pl.read_parquet(path).with_columns(tar=pl.lit(n, pl.Int32)) for n, path in enumerate(looked)]
+    facts = _one_a_ref(pl.concat([pl.DataFrame(schema=schema), *tables]))
     distinct = facts.filter(pl.col("reason").is_null()).unique("sha256", keep="first", maintain_order=True)
     stored = _stored(earlier)
     distinct = distinct.join(stored, on="sha256", how="anti", maintain_order="left")
     placed = [stored] if len(stored) else []
     next_tar = first_tar
-    for number in numbers:
+    for number, path in enumerate(looked):
         kept = distinct.filter(pl.col("tar") == number).sort("offset").select("sha256", "extension", "num_bytes", "offset")
         if len(kept):
-            offsets = _copy_members(work / f"looked-{number:08d}.tar", folder / f"images-{next_tar:05d}.tar", kept)
+            offsets = _copy_members(path.with_suffix(".tar"), folder / f"images-{next_tar:05d}.tar", kept)
             places = kept.select("sha256").with_columns(
                 tar=pl.lit(next_tar, pl.Int32), offset=pl.Series(offsets, dtype=pl.Int64)
             )
@@ -117,6 +160,14 @@ def merge_tars(
     with replacing(facts_path) as temporary:
         facts.write_parquet(temporary, metadata={"next_tar": str(next_tar)})
     return next_tar
+
+
+def _one_a_ref(facts: pl.DataFrame) -> pl.DataFrame:
+    if not facts["ref"].is_duplicated().any():
+        return facts
+    ranked = facts.with_row_index("row").with_columns(is_refused=pl.col("reason").is_not_null())
+    best = ranked.sort("is_refused", pl.when(pl.col("is_refused")).then(-pl.col("row").cast(pl.Int64)).otherwise(pl.col("row")))
+    return best.unique("ref", keep="first", maintain_order=True).sort("row").drop("row", "is_refused")
 
 
 def _stored(earlier: Sequence[Path]) -> pl.DataFrame:

@@ -33,6 +33,7 @@ MAPPED = pa.schema(
         pa.field("turns", pa.list_(pa.string())),
         pa.field("refs", pa.list_(pa.string())),
         pa.field("raw", pa.binary()),
+        pa.field("repairs", pa.list_(pa.string())),
     ]
 )
 _FILE_FIELDS = ("_file", "_dir", "_stem")
@@ -147,6 +148,7 @@ class Mapped:
         self.turns: list[Turns] = []
         self.refs: list[list[str]] = []
         self.raws: list[bytes] = []
+        self.mended: list[list[str]] = []
         self.rejects: list[Reject] = []
         self.repairs: Counter[str] = Counter()
 
@@ -159,7 +161,7 @@ class Mapped:
 
     def table(self) -> pa.Table:
         """Rows of MAPPED."""
-        columns = [self.files, self.positions, self.ids, self.turns, self.refs, self.raws]
+        columns = [self.files, self.positions, self.ids, self.turns, self.refs, self.raws, self.mended]
         arrays = [pa.array(column, field.type) for column, field in zip(columns, MAPPED, strict=True)]
         return pa.Table.from_arrays(arrays, schema=MAPPED)
 
@@ -169,10 +171,11 @@ def map_batch(batch: Batch, root: Path, part: Part, mapped: Mapped) -> None:
     mapped.rejects.extend(batch.rejects)
     records, positions = _complete(batch, root, part, mapped)
     adapted = ADAPTERS[part.layout](records, part)
-    mapped.repairs.update(adapted.repairs)
     ids = _upstream_ids(records, part.fields)
+    mended = _kinds_of_repair(adapted.repairs)
     if part.images is None:
         rows, said = checked_text(adapted.rows, part)
+        mapped.repairs.update(kind for row, kinds in mended.items() if not isinstance(rows[row], Unusable) for kind in kinds)
         if len(said.counts) < len(rows):
             usable = [not isinstance(row, Unusable) for row in rows]
             for record, position, row in zip(records, positions, rows, strict=True):
@@ -183,7 +186,7 @@ def map_batch(batch: Batch, root: Path, part: Part, mapped: Mapped) -> None:
         return
     refs = picture_refs(records, positions, batch.file, part)
     rows = checked(adapted.rows, refs, part)
-    for record, position, row, found, upstream_id in zip(records, positions, rows, refs, ids, strict=True):
+    for number, (record, position, row, found, upstream_id) in enumerate(zip(records, positions, rows, refs, ids, strict=True)):
         if isinstance(row, Unusable) or isinstance(found, Unusable):
             problem = row if isinstance(row, Unusable) else found
             assert isinstance(problem, Unusable)
@@ -195,6 +198,16 @@ def map_batch(batch: Batch, root: Path, part: Part, mapped: Mapped) -> None:
         mapped.files.append(batch.file)
         mapped.refs.append(found)
         mapped.raws.append(_raw(record)[:RAW_LIMIT_BYTES])
+        mapped.mended.append(mended.get(number, []))
+
+
+def _kinds_of_repair(repairs: Mapping[str, Sequence[int]]) -> dict[int, list[str]]:
+    """What was mended in each row that was; a record that is refused after all counts for nothing."""
+    kinds: dict[int, list[str]] = {}
+    for kind, numbers in repairs.items():
+        for number in numbers:
+            kinds.setdefault(number, []).append(kind)
+    return kinds
 
 
 def _complete(batch: Batch, root: Path, part: Part, mapped: Mapped) -> tuple[Sequence[Record], Sequence[int]]:

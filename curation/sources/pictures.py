@@ -9,7 +9,7 @@ import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -150,32 +150,41 @@ def _open_zip(path: str, _modified_ns: int) -> zipfile.ZipFile:
 def _from_zip(path: str, ref: str) -> bytes:
     try:
         archive = _open_zip(path, os.stat(path).st_mtime_ns)  # noqa: PTH116
+    except FileNotFoundError:
+        raise _missing(ref, f"the archive {Path(path).name}, which is not there") from None
+    except (zipfile.BadZipFile, OSError) as problem:
+        raise Unusable(RejectReason.ARCHIVE_DAMAGED, f"archive {Path(path).name} is damaged: {problem}") from None
+    try:
         info = archive.getinfo(ref)
         _bounded(info.file_size)
         with archive.open(info) as member:
             return member.read(info.file_size)
-    except (KeyError, FileNotFoundError):
+    except KeyError:
         raise _missing(ref, f"the archive {Path(path).name}") from None
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError) as problem:
         raise Unusable(RejectReason.UNREADABLE_IMAGE, f"'{ref}' in {Path(path).name}: {problem}") from None
 
 
 @lru_cache(maxsize=8)
-def _tar_index(path: str, _modified_ns: int) -> Mapping[str, Member]:
+def _tar_index(path: str, _modified_ns: int) -> tuple[Mapping[str, Member], str | None]:
+    """Members by name, and what is wrong with the archive after them."""
     found: dict[str, Member] = {}
     try:
         for member in tar_members(Path(path)):
             found[member.name.removeprefix("./")] = member
-    except (tarfile.TarError, EOFError):
-        return found  # what lies before the damage can still be fetched; the rest is missing
-    return found
+    except (tarfile.TarError, EOFError) as problem:
+        return found, f"archive {Path(path).name} is damaged after {len(found)} members: {problem}"
+    return found, None
 
 
 def _from_tar(path: Path, ref: str) -> bytes:
     try:
-        member = _tar_index(str(path), path.stat().st_mtime_ns).get(ref)
+        members, damage = _tar_index(str(path), path.stat().st_mtime_ns)
     except OSError:
         raise _missing(ref, f"the archive {path.name}, which is not there") from None
+    member = members.get(ref)
+    if member is None and damage is not None:
+        raise Unusable(RejectReason.ARCHIVE_DAMAGED, damage)
     if member is None:
         raise _missing(ref, f"the archive {path.name}")
     return read_member(path, member)
@@ -204,6 +213,23 @@ def first_in_tar(path: Path, names: Iterable[str]) -> dict[str, Member]:
     except (tarfile.TarError, OSError, EOFError):
         return found
     return found
+
+
+def picture_names(root: Path, images: Images) -> Iterator[str]:
+    """The pictures that there are, named as refs name them: to look for those that lie elsewhere than records say."""
+    if images.zip is not None or images.tar is not None:
+        path = inside(root, str(images.zip or images.tar))
+        try:
+            modified = path.stat().st_mtime_ns
+            names = _open_zip(str(path), modified).namelist() if images.zip else list(_tar_index(str(path), modified)[0])
+        except (zipfile.BadZipFile, OSError):
+            return
+        yield from (name for name in names if not name.endswith("/"))
+    elif images.path is not None and not images.archives:
+        for folder, folders, files in os.walk(root / (images.folder or ".")):
+            folders.sort()
+            below = Path(folder).relative_to(root)
+            yield from ((below / name).as_posix() for name in files)
 
 
 def _from_parquet(root: Path, ref: str, column: str) -> bytes:

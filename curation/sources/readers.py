@@ -9,6 +9,7 @@ import io
 import json
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 
 from curation.catalog import Part, Reader
 from curation.errors import RejectReason
+from curation.locations import ReleaseRows
 from curation.shard_format import BLOCK_BYTES
 from curation.sources.json_spans import json_spans, line_spans, split_elements
 from curation.sources.records import (
@@ -35,6 +37,7 @@ from curation.sources.records import (
     TarSpan,
     is_text_member,
 )
+from curation.sources.routing import upstream_lines
 
 TAR_SPAN_SAMPLES = 2_000
 _MOST_BYTES = MAX_RECORD_BYTES + CHUNK_BYTES + 1
@@ -49,6 +52,10 @@ def each_span(root: Path, file: str, part: Part) -> Iterator[Span]:
     """Like `survey`, looking no further into the file than is asked for."""
     path = root / file
     reader = part.reader
+    if isinstance(part.location, ReleaseRows):
+        with path.open("rb") as handle:
+            yield from (replace(span, has_origins=True) for span in line_spans(handle, file, "lines"))
+        return
     if path.stat().st_size == 0 and reader.records == "many" and reader.format in ("json", "delimited"):
         return
     if reader.format == "json" and reader.records == "many":
@@ -82,7 +89,7 @@ def chunks(spans: Sequence[Span]) -> list[list[Span]]:
 def read(root: Path, span: Span, part: Part) -> Batch:
     """The records of a span."""
     if isinstance(span, LostSpan):
-        reject = Reject.of(span.file, span.first_position, RejectReason.BAD_JSON, span.detail, span.raw)
+        reject = Reject.of(span.file, span.first_position, span.reason, span.detail, span.raw)
         return Batch(span.file, rejects=[reject])
     if isinstance(span, RowGroupSpan):
         return _read_row_group(root, span, part)
@@ -98,7 +105,16 @@ def read(root: Path, span: Span, part: Part) -> Batch:
         return _read_delimited(span, data, part.reader, _columns(root / span.file, part.reader))
     if span.style == "quoted":
         return _read_quoted(span, data, part)
-    return _read_json(span, data)
+    batch = _read_json(span, data)
+    return _with_origins(batch, root / span.file, span, data) if span.has_origins else batch
+
+
+def _with_origins(batch: Batch, path: Path, span: ByteSpan, data: bytes) -> Batch:
+    """The batch with positions in the upstream file that its lines were taken from."""
+    lines = upstream_lines(path, span.first_position, data.count(b"\n"))
+    batch.positions = [lines[position - span.first_position] for position in batch.positions]
+    batch.rejects = [replace(reject, position=lines[reject.position - span.first_position]) for reject in batch.rejects]
+    return batch
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------------------
@@ -270,7 +286,7 @@ def _row_groups(path: Path, file: str) -> list[Span]:
     try:
         metadata = pq.read_metadata(path)
     except (pa.ArrowInvalid, OSError) as problem:
-        return [LostSpan(file, f"not a readable Parquet file: {problem}", b"", 0)]
+        return [LostSpan(file, f"not a readable Parquet file: {problem}", b"", 0, reason=RejectReason.UNREADABLE_FILE)]
     spans: list[Span] = []
     position = 0
     for group in range(metadata.num_row_groups):
@@ -287,7 +303,7 @@ def _read_row_group(root: Path, span: RowGroupSpan, part: Part) -> Batch:
             table = parquet.read_row_group(span.group)
     except (pa.ArrowInvalid, OSError) as problem:
         detail = f"row group {span.group} cannot be read: {problem}"
-        batch.rejects.append(Reject.of(span.file, span.first_position, RejectReason.UNSUPPORTED_VALUE, detail, b""))
+        batch.rejects.append(Reject.of(span.file, span.first_position, RejectReason.UNREADABLE_FILE, detail, b""))
         return batch
     table = _without_nan(table)
     column = part.images.bytes if part.images else None
@@ -351,7 +367,8 @@ def _tar_samples(path: Path, file: str) -> Iterator[Span]:
             grouped[-1][1].append(Member(extension, member.offset, member.size))
     except (tarfile.TarError, OSError, EOFError) as problem:
         number = first + len(grouped)
-        lost = [LostSpan(file, f"archive is damaged after {number} samples: {problem}", b"", number)]
+        detail = f"archive is damaged after {number} samples: {problem}"
+        lost = [LostSpan(file, detail, b"", number, reason=RejectReason.ARCHIVE_DAMAGED)]
     if grouped:
         yield _tar_span(file, grouped, first)
     yield from lost

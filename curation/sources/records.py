@@ -27,6 +27,8 @@ class ByteSpan:
     start: int
     stop: int
     first_position: int
+    has_origins: bool = False
+    """Whether beside the file lies one of the lines that its records had upstream (`curation.sources.routing`)."""
 
     @property
     def num_bytes(self) -> int:
@@ -76,6 +78,7 @@ class LostSpan:
     raw: bytes
     first_position: int
     num_bytes: int = 0
+    reason: RejectReason = RejectReason.BAD_JSON
 
 
 Span = ByteSpan | RowGroupSpan | TarSpan | LostSpan

@@ -6,9 +6,9 @@ whose pictures are whole; the others rejected with the picture's reason). Source
 Partitions depend on the files alone, so the result is the same for any number of workers.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import polars as pl
@@ -19,18 +19,17 @@ from curation.fingerprint import fingerprint
 from curation.inputs import PartInputs, find_inputs, hash_inputs, inputs_digest
 from curation.runtime.pool import Pool
 from curation.sources.joining import JoinTask, join_chunk
-from curation.sources.looking import LookTask, look_at_pictures, merge_tars
+from curation.sources.looking import merge_tars
 from curation.sources.mapping import MapTask, map_chunk, mapped_path, read_counts
 from curation.sources.readers import chunks, survey
 from curation.sources.records import Span
+from curation.steps.picture_pass import PicturePass
 from curation.steps.step import Artefact, created_now, versions
 from curation.store import Store, is_published, point_to_latest, publish, read_manifest, write_table
 from curation.tables import COPY_SUFFIX, copy_id
 
-VERSION = 1
+VERSION = 2
 """Bumped when the same files and settings would give other samples; published sources of older versions are then redone."""
-
-MIN_LOOK_PICTURES, MAX_LOOK_PICTURES = 64, 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class Ingest:
 
         Raises CatalogError or SourceError when the source's files cannot be found or read at all.
         """
-        inputs = find_inputs(self.catalog, self.source)
+        inputs = find_inputs(self.catalog, self.source, store, pool)
         files = hash_inputs(store, self.source, inputs, pool)
         digest = inputs_digest(files)
         name = fingerprint({"step": "ingest", "version": VERSION, "settings": ingest_settings(self.source), "inputs": digest})
@@ -53,19 +52,22 @@ class Ingest:
         if not is_published(folder):
             pool.reporter.note(f"ingest {self.source.name}: {len(files):,} upstream files")
             work = store.work(f"ingest-{self.source.name}", name)
-            self._make(folder, work, inputs, pool)
-            publish(folder, self._manifest(folder, work, inputs, files, digest))
+            hashes = dict(files.select("file", "sha256").iter_rows())
+            pictures = PicturePass(self.source.name, hashes, store, work, pool)
+            self._make(folder, work, inputs, pictures, pool)
+            publish(folder, self._manifest(folder, work, inputs, files, digest, pictures))
+            pictures.finish()
         store.discard_work(f"ingest-{self.source.name}", name)
         point_to_latest(folder)
         return Artefact(folder, read_manifest(folder))
 
-    def _make(self, folder: Path, work: Path, inputs: Sequence[PartInputs], pool: Pool) -> None:
+    def _make(self, folder: Path, work: Path, inputs: Sequence[PartInputs], pictures: PicturePass, pool: Pool) -> None:
         number = 0
         num_tars = 0
         looked: list[Path] = []
-        for part_number, part in enumerate(self.source.parts):
-            root = inputs[part_number].root
-            spans: list[Span] = [span for file in inputs[part_number].records for span in survey(root, file, part)]
+        for part_number, part_inputs in enumerate(inputs):
+            root, part = part_inputs.root, part_inputs.part
+            spans: list[Span] = [span for file in part_inputs.records for span in survey(root, file, part)]
             numbered = list(enumerate(chunks(spans), start=number))
             number += len(numbered)
             maps = [MapTask(str(root), self.source.name, part, chunk, str(folder), str(work), n) for n, chunk in numbered]
@@ -73,21 +75,16 @@ class Ingest:
             if part.images is None:
                 continue
             mapped = [mapped_path(work, n) for n, _ in numbered]
-            looks = [
-                LookTask(str(root), part.images, refs, str(work), part_number * 100_000 + n)
-                for n, refs in enumerate(_distinct_refs(mapped))
-            ]
-            pool.map(look_at_pictures, looks, label=f"look at pictures of {self.source.name}")
+            looks = pictures.look(part_number, part_inputs, _distinct_refs(mapped))
             facts = work / f"facts-{part_number}.parquet"
-            numbers = [task.number for task in looks]
-            num_tars = merge_tars(numbers, work, folder, facts, first_tar=num_tars, earlier=looked)
+            num_tars = merge_tars(looks, folder, facts, first_tar=num_tars, earlier=looked)
             looked.append(facts)
             joins = [JoinTask(self.source.name, str(facts), str(folder), str(work), n) for n, _ in numbered]
             pool.map(join_chunk, joins, label=f"join {self.source.name}")
         _name_copies(sorted(folder.glob("samples-*.parquet")))
 
     def _manifest(
-        self, folder: Path, work: Path, inputs: Sequence[PartInputs], files: pl.DataFrame, digest: str
+        self, folder: Path, work: Path, inputs: Sequence[PartInputs], files: pl.DataFrame, digest: str, pictures: PicturePass
     ) -> dict[str, Any]:
         rejected, repaired = read_counts(work)
         num_samples, num_images, num_tokens = _totals(sorted(folder.glob("samples-*.parquet")))
@@ -106,10 +103,12 @@ class Ingest:
             "expected_records": self.source.expected.records,
             "inputs": {
                 "digest": digest,
+                "places": [dict(part.place) for part in inputs],
                 "num_files": len(files),
                 "num_bytes": int(files["size"].sum()),
                 "records": files.filter(pl.col("file").is_in(sorted(record_files))).to_dicts(),
             },
+            "archives": [{**report, "parts": [PurePath(part).name for part in report["parts"]]} for report in pictures.reports],
             "settings": [part.model_dump(mode="json", exclude_defaults=True) for part in self.source.parts],
             "version": VERSION,
             "versions": versions(),
@@ -117,15 +116,12 @@ class Ingest:
         }
 
 
-def _distinct_refs(mapped: Sequence[Path]) -> Iterable[list[str]]:
-    """All picture refs named by the records, sorted, in groups whose size follows from their number alone."""
+def _distinct_refs(mapped: Sequence[Path]) -> pl.Series:
+    """All picture refs named by the records, sorted."""
     tables = [pl.scan_parquet(path).select(pl.col("refs").explode()) for path in mapped if path.exists()]
     if not tables:
-        return
-    refs = pl.concat(tables).drop_nulls().unique().sort("refs").collect()["refs"]
-    size = min(MAX_LOOK_PICTURES, max(MIN_LOOK_PICTURES, len(refs) // 64))
-    for first in range(0, len(refs), size):
-        yield refs[first : first + size].to_list()
+        return pl.Series("refs", [], pl.String)
+    return pl.concat(tables).drop_nulls().unique().sort("refs").collect()["refs"]
 
 
 def _totals(files: Sequence[Path]) -> tuple[int, int, int]:

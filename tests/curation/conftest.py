@@ -35,5 +35,5 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cuts sources into many partitions, as large ones are."""
     monkeypatch.setattr("curation.sources.json_spans.CHUNK_BYTES", 300)
     monkeypatch.setattr("curation.sources.readers.CHUNK_BYTES", 300)
-    monkeypatch.setattr("curation.steps.ingest.MIN_LOOK_PICTURES", 8)
-    monkeypatch.setattr("curation.steps.ingest.MAX_LOOK_PICTURES", 8)
+    monkeypatch.setattr("curation.steps.picture_pass.MIN_LOOK_PICTURES", 8)
+    monkeypatch.setattr("curation.steps.picture_pass.MAX_LOOK_PICTURES", 8)

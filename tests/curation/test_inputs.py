@@ -7,7 +7,7 @@ import pytest
 
 from curation.catalog import Catalog
 from curation.errors import CatalogError
-from curation.inputs import find_inputs, hash_inputs, inputs_digest
+from curation.inputs import PartInputs, find_inputs, hash_inputs, inputs_digest
 from curation.runtime.pool import InProcessPool
 from curation.store import Store
 from tests.support.upstream import write_catalog, write_files
@@ -18,7 +18,7 @@ FILES = {
     "pics/0.png": "0",
     "pics/deep/1.png": "1",
     "other/2.png": "2",
-    "all.zip": "z",
+    "all.zip": b"PK\x05\x06" + bytes(18),
     "x.txt": "x",
 }
 
@@ -29,9 +29,13 @@ def catalog_of(folder: Path, **part: Any) -> Catalog:
     return write_catalog(folder, {"data": row | {"fields": {"question": "q", "answer": "a"}} | part})
 
 
+def found_in(catalog: Catalog) -> list[PartInputs]:
+    return find_inputs(catalog, catalog.source("data"), Store(catalog.folder / "root"), InProcessPool())
+
+
 def others(folder: Path, **part: Any) -> tuple[str, ...]:
     catalog = catalog_of(folder, **part)
-    [found] = find_inputs(catalog, catalog.source("data"))
+    [found] = found_in(catalog)
     assert found.records == ("a.json", "b.json")
     return found.others
 
@@ -56,7 +60,7 @@ def test_all_files_that_may_be_read_are_found(tmp_path: Path, part: dict, expect
 
 def test_patterns_may_be_several_and_overlap(tmp_path: Path):
     catalog = catalog_of(tmp_path, location={"root": "data", "files": ["*.json", "b.*", "**/1.png"]})
-    [found] = find_inputs(catalog, catalog.source("data"))
+    [found] = found_in(catalog)
     assert found.records == ("a.json", "b.json", "pics/deep/1.png")
 
 
@@ -65,18 +69,18 @@ def test_a_link_out_of_the_location_is_refused(tmp_path: Path):
     (tmp_path / "secret.json").write_text("[]")
     (tmp_path / "data" / "link.json").symlink_to(tmp_path / "secret.json")
     with pytest.raises(CatalogError, match=r"'link\.json' is a link out of"):
-        find_inputs(catalog, catalog.source("data"))
+        found_in(catalog)
 
 
 def test_files_are_named_by_what_they_hold(tmp_path: Path, store: Store):
     catalog = catalog_of(tmp_path / "one", images={"path": "image", "folder": "pics"})
-    files = hash_inputs(store, catalog.source("data"), find_inputs(catalog, catalog.source("data")), InProcessPool())
+    files = hash_inputs(store, catalog.source("data"), found_in(catalog), InProcessPool())
     assert files["file"].to_list() == ["0/a.json", "0/b.json", "0/pics/0.png", "0/pics/deep/1.png"]
     assert files["sha256"][0] == hashlib.sha256(b"[]").hexdigest()
     shutil.copytree(tmp_path / "one", tmp_path / "other")
     moved = catalog.model_copy(update={"folder": tmp_path / "other"})
-    again = hash_inputs(store, moved.source("data"), find_inputs(moved, moved.source("data")), InProcessPool())
+    again = hash_inputs(store, moved.source("data"), found_in(moved), InProcessPool())
     assert inputs_digest(again) == inputs_digest(files)
     (tmp_path / "other" / "data" / "pics" / "0.png").write_text("!")
-    again = hash_inputs(store, moved.source("data"), find_inputs(moved, moved.source("data")), InProcessPool())
+    again = hash_inputs(store, moved.source("data"), found_in(moved), InProcessPool())
     assert inputs_digest(again) != inputs_digest(files)

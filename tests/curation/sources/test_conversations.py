@@ -48,7 +48,7 @@ def test_keys_and_roles_may_be_named():
 def test_a_leading_answer_is_counted():
     layout = part(layout="conversations", fields={"turns": "turns"})
     records = [{"turns": [ANSWERED, ASKED, ANSWERED]}, {"turns": [ASKED, ANSWERED]}]
-    assert conversations(records, layout).repairs == {LEADING_ANSWER: 1}
+    assert conversations(records, layout).repairs == {LEADING_ANSWER: [0]}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from curation.catalog import Images
-from curation.sources.looking import LookTask, look_at_pictures, merge_tars
+from curation.sources.looking import LookTask, look_at_pictures, looked_path, merge_tars
 from tests.support.upstream import picture, write_files
 
 FILES = {
@@ -17,6 +17,10 @@ FILES = {
 }
 
 
+def looked(folder: Path) -> list[Path]:
+    return [looked_path(folder, number) for number in range(3)]
+
+
 @pytest.fixture
 def merged(tmp_path: Path) -> tuple[pl.DataFrame, Path]:
     """Facts of three tasks that share pictures, and the folder with the tars."""
@@ -27,7 +31,7 @@ def merged(tmp_path: Path) -> tuple[pl.DataFrame, Path]:
     ):
         look_at_pictures(LookTask(str(root), Images(path="x"), refs, str(tmp_path), number))
     facts = tmp_path / "facts.parquet"
-    assert merge_tars([0, 1, 2], tmp_path, tmp_path / "folder", facts, first_tar=4, earlier=[]) == 7
+    assert merge_tars(looked(tmp_path), tmp_path / "folder", facts, first_tar=4, earlier=[]) == 7
     return pl.read_parquet(facts), tmp_path
 
 
@@ -53,7 +57,7 @@ def test_a_name_that_lies_is_noticed(merged: tuple):
 def test_merging_again_changes_nothing(merged: tuple):
     _, folder = merged
     before = {path.name: path.stat().st_mtime_ns for path in (folder / "folder").iterdir()}
-    assert merge_tars([0, 1, 2], folder, folder / "folder", folder / "facts.parquet", first_tar=4, earlier=[]) == 7
+    assert merge_tars(looked(folder), folder / "folder", folder / "facts.parquet", first_tar=4, earlier=[]) == 7
     assert {path.name: path.stat().st_mtime_ns for path in (folder / "folder").iterdir()} == before
 
 
@@ -61,12 +65,15 @@ def test_a_later_part_refers_to_what_is_stored(merged: tuple):
     _, folder = merged
     look_at_pictures(LookTask(str(folder / "root"), Images(path="x"), ["a.png", "b.png"], str(folder), 100_000))
     facts = folder / "later.parquet"
-    assert merge_tars([100_000], folder, folder / "folder", facts, first_tar=7, earlier=[folder / "facts.parquet"]) == 7
+    assert (
+        merge_tars([looked_path(folder, 100_000)], folder / "folder", facts, first_tar=7, earlier=[folder / "facts.parquet"])
+        == 7
+    )
     columns = ["ref", "tar", "offset"]
     first = merged[0].filter(pl.col("ref").is_in(["a.png", "b.png"])).select(columns).unique().sort("ref")
     assert pl.read_parquet(facts).select(columns).sort("ref").equals(first)
 
 
 def test_no_pictures_at_all_are_merged_too(tmp_path: Path):
-    assert merge_tars([], tmp_path, tmp_path, tmp_path / "facts.parquet", first_tar=2, earlier=[]) == 2
+    assert merge_tars([], tmp_path, tmp_path / "facts.parquet", first_tar=2, earlier=[]) == 2
     assert pl.read_parquet(tmp_path / "facts.parquet").is_empty()

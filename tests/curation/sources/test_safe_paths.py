@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.errors import RejectReason
-from curation.sources.safe_paths import inside, relative_name
+from curation.sources.safe_paths import inside, relative_name, stays_inside
 from curation.template import Unusable
+from tests.support.upstream import write_files
 
 ESCAPES = ["/etc/passwd", "../x", "a/../../x", "a/..", "C:/x", "c:\\x", "a\\..\\x", "..", "//host/x", "a\0b"]
 
@@ -58,3 +59,22 @@ def test_no_name_leads_outside(name: str):
     except Unusable:
         return
     assert found.is_relative_to(root)
+
+
+def test_a_snapshot_of_a_hub_cache_links_to_its_blobs_and_nowhere_else(tmp_path: Path):
+    repository = tmp_path / "hub" / "datasets--owner--name"
+    snapshot = repository / "snapshots" / "abc"
+    write_files(repository, {"blobs/1234": b"x", "refs/main": b"abc", "other/1": b"o"})
+    write_files(tmp_path, {"secret": b"s"})
+    (snapshot / "data").mkdir(parents=True)
+    (snapshot / "data" / "a.json").symlink_to("../../../blobs/1234")
+    (snapshot / "data" / "out").symlink_to(tmp_path / "secret")
+    (snapshot / "data" / "other").symlink_to("../../../other/1")
+    for root in (snapshot, snapshot / "data"):
+        name = "data/a.json" if root == snapshot else "a.json"
+        assert inside(root, name).read_bytes() == b"x"
+        assert stays_inside(root, root / name)
+        for bad in ("out", "other"):
+            assert not stays_inside(root, root / name.replace("a.json", bad))
+            with pytest.raises(Unusable, match="link out of its folder"):
+                inside(root, name.replace("a.json", bad))
