@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from curation.errors import FetchError
 from curation.fetch.addresses import without_secrets
+from curation.fetch.embedding import with_bytes
 from curation.fetch.http import HttpFile
 from curation.fetch.local import is_whole, make_whole
 from curation.fingerprint import fingerprint
@@ -112,7 +113,7 @@ def fetch_split(what: HubSplit, commit: str | None, folder: Path, reporter: Repo
         stream = _stream(what, commit)
         if state["position"] is not None:
             stream.load_state_dict(state["position"])
-        _write(stream, folder, state, reporter, f"fetch hub:{what.dataset}")
+        _write(stream, what, commit, folder, state, reporter)
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, pa.ArrowException) as problem:
         raise _unreachable(what, problem) from None
     files: list[dict[str, Any]] = state["files"]
@@ -131,6 +132,8 @@ def _unreachable(what: HubSplit, problem: Exception) -> FetchError:
 def _stream(what: HubSplit, commit: str | None) -> Any:
     import datasets
 
+    if commit is not None and Path(what.dataset).exists():
+        raise ValueError(f"a folder '{what.dataset}' lies here, which `datasets` would read in its place; run elsewhere")
     datasets.disable_progress_bars()
     options: dict[str, Any] = {"name": what.config, "split": what.split, "streaming": True}
     if commit is not None:
@@ -141,10 +144,11 @@ def _stream(what: HubSplit, commit: str | None) -> Any:
     return stream.with_format("arrow")
 
 
-def _write(stream: Any, folder: Path, state: dict[str, Any], reporter: Reporter, label: str) -> None:
+def _write(stream: Any, what: HubSplit, commit: str | None, folder: Path, state: dict[str, Any], reporter: Reporter) -> None:
     """Files of bounded row groups; after each, where the stream stands is noted."""
-    with reporter.track(f"{label} (rows)", 0) as track:
-        batches = stream.iter(batch_size=ROWS_AT_ONCE)
+    with reporter.track(f"fetch hub:{what.dataset} (rows)", 0) as track:
+        token = os.environ.get(TOKEN)
+        batches = (with_bytes(table, what.dataset, commit, token) for table in stream.iter(batch_size=ROWS_AT_ONCE))
         while (table := next(batches, None)) is not None:
             path = folder / f"part-{len(state['files']):05d}.parquet"
             num_rows = 0

@@ -8,6 +8,7 @@ upstream.
 """
 
 import json
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -67,6 +68,8 @@ def routed(
         work = store.work(f"route-{upstream}", name)
         make_whole(folder, _route(upstream, root, [file for file, _ in files], claims, folder, work, pool))
         store.discard_work(f"route-{upstream}", name)
+        for older in [path for path in folder.parent.iterdir() if path.is_dir() and path != folder]:
+            shutil.rmtree(older)  # as large as the release, and made again in a pass
     point_to_newest(folder)
     return Routed(folder, manifest_of(folder))
 

@@ -9,6 +9,7 @@ import pytest
 
 from curation.errors import FetchError
 from curation.fetch import hub
+from curation.fetch.embedding import with_bytes
 from curation.fetch.hub import HubSplit, fetch_split, repository_files, resolved
 from curation.runtime.progress import LineReporter
 from tests.support.fake_hub import COMMIT, FakeHub, fake_hub
@@ -148,6 +149,37 @@ def test_a_config_or_split_that_is_not_there(tmp_path: Path, config: str, split:
     with pytest.raises(FetchError, match=f"config {config}, split {split}.*cannot be streamed"):
         fetch_split(HubSplit(what.dataset, config, split, "main"), None, tmp_path / "out", QUIET)
     assert not list((tmp_path / "out").glob("part-*"))
+
+
+def test_loose_pictures_come_with_their_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    loose = {f"train/{label}/{n}.png": picture(n) for n, label in enumerate(["cat", "dog", "cat"])}
+    for name, data in loose.items():
+        (tmp_path / "pics" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pics" / name).write_bytes(data)
+    folder = fetch_split(HubSplit(str(tmp_path / "pics"), None, "train", "main"), None, tmp_path / "out", QUIET)
+    assert sorted(row["image"]["bytes"] for row in rows(folder)) == sorted(loose.values())
+    with fake_hub(monkeypatch, {"owner/pics": loose}):
+        folder = fetch_split(HubSplit("owner/pics", None, "train", "main"), COMMIT, tmp_path / "hub", QUIET)
+        assert sorted(row["image"]["bytes"] for row in rows(folder)) == sorted(loose.values())
+
+
+def test_a_row_cannot_name_a_file_of_another_place(tmp_path: Path):
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    rows_of = [{"bytes": None, "path": path} for path in (str(tmp_path / "secret.png"), "/etc/hostname", "../secret.png")]
+    schema = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
+    table = pa.table({"image": pa.array(rows_of, schema), "images": pa.array([rows_of] * 3, pa.list_(schema))})
+    for commit in (None, COMMIT):
+        (tmp_path / "own").mkdir(exist_ok=True)
+        filled = with_bytes(table, str(tmp_path / "own"), commit, None)
+        assert {row["bytes"] for row in filled["image"].to_pylist()} == {None}
+        assert {row["bytes"] for row in filled["images"].to_pylist()[0]} == {None}
+
+
+def test_a_folder_of_the_datasets_name_is_not_read_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FetchError, match="a folder 'owner/name' lies here"):
+        fetch_split(HubSplit("owner/name", None, "train", "main"), COMMIT, tmp_path / "out", QUIET)
 
 
 def test_code_of_a_dataset_is_never_run(tmp_path: Path):

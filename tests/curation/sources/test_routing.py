@@ -123,9 +123,10 @@ def test_pieces_change_nothing(
 def test_another_claim_leaves_the_rows_of_others_alone(tmp_path: Path):
     files = {"a.jsonl": jsonl(*({"source": source} for source in ("t.json", "b.json", "t.json")))}
     before = route(tmp_path, files, claims(*TWO))
+    expected = taken(before, "text")
     after = route(tmp_path, files, claims(*TWO, {"name": "b", "source": "b.json"}))
-    assert before.folder != after.folder
-    assert taken(before, "text") == taken(after, "text")
+    assert before.folder != after.folder and not before.folder.exists()
+    assert taken(after, "text") == expected and len(taken(after, "b")) == 1
 
 
 def test_an_array_is_routed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
