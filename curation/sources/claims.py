@@ -23,14 +23,6 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """Who has a record: the number of a claim or None; `is_ambiguous` when no rule could tell."""
-
-    claim: int | None
-    is_ambiguous: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Kind:
     """What the counts are by: annotation file and first image folder, each None when absent."""
 
@@ -38,46 +30,80 @@ class Kind:
     folder: str | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """Who has a record: the number of a claim or None; `is_ambiguous` when no rule could tell.
+
+    A router gives the same object for the same outcome, so that counting millions compares no fields.
+    """
+
+    claim: int | None
+    is_ambiguous: bool
+    kind: Kind
+
+
 class Router:
-    """Decides for records, one at a time, with what it decided for their kind before."""
+    """Decides for records, one at a time; for most, what their annotation file and folders say was decided before."""
 
     def __init__(self, claims: Sequence[Claim]) -> None:
         self._claims = claims
         depths = [pattern.count("/") + 1 for claim in claims for pattern in claim.rows.folders if pattern is not None]
         self._depth = max(depths, default=1)
-        self._candidates: dict[tuple[str | None, str | None], tuple[int, ...]] = {}
+        self._groups: dict[tuple[str | None, ...], _Group] = {}
         self._rules = [_Rule(claim.rows.where) if claim.rows.where and not claim.rows.is_rest else None for claim in claims]
 
-    def decide(self, record: Mapping[str, Any]) -> tuple[Verdict, Kind]:
+    def decide(self, record: Mapping[str, Any]) -> Outcome:
         """Who has the record, and of what kind it is."""
-        value = record.get("source")
-        source = value if isinstance(value, str) else None
+        source = record.get("source")
+        if type(source) is not str:
+            source = None
         image = first_image(record)
-        folders = None if image is None else "/".join(image.split("/")[:-1][: self._depth])
-        key = (source, folders)
-        candidates = self._candidates.get(key)
-        if candidates is None:
-            shown = None if folders is None else f"{folders}/x" if folders else "x"
-            found = (number for number, claim in enumerate(self._claims) if claim.rows.claims(source, shown))
-            candidates = self._candidates[key] = tuple(found)
-        kind = Kind(source, None if folders is None else folders.split("/", 1)[0])
-        if not candidates:
-            return Verdict(None), kind
-        if len(candidates) == 1 and self._claims[candidates[0]].rows.where is None:
-            return Verdict(candidates[0]), kind
-        return self._by_rules(candidates, record), kind
+        key = (source, None) if image is None else (source, *image.split("/", self._depth)[:-1])
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = self._group(source, None if image is None else list(key[1:]))
+        return group.outcome if group.outcome is not None else self._by_rules(group, record)
 
-    def _by_rules(self, candidates: Sequence[int], record: Mapping[str, Any]) -> Verdict:
+    def _group(self, source: str | None, folders: Sequence[str | None] | None) -> "_Group":
+        """What is so for all records of an annotation file and image folders."""
+        names = None if folders is None else [str(name) for name in folders]
+        shown = None if names is None else "/".join([*names, "x"])
+        candidates = tuple(number for number, claim in enumerate(self._claims) if claim.rows.claims(source, shown))
+        group = _Group(Kind(source, None if names is None else names[0] if names else ""), candidates)
+        if not candidates:
+            group.outcome = group.outcome_of(None)
+        elif len(candidates) == 1 and self._claims[candidates[0]].rows.where is None:
+            group.outcome = group.outcome_of(candidates[0])
+        return group
+
+    def _by_rules(self, group: "_Group", record: Mapping[str, Any]) -> Outcome:
         told = _Told(record)
-        plain = [number for number in candidates if self._claims[number].rows.where is None]
-        for number in candidates:
+        plain = [number for number in group.candidates if self._claims[number].rows.where is None]
+        for number in group.candidates:
             rule = self._rules[number]
             if rule is not None and rule.holds(told):
-                return Verdict(number)
+                return group.outcome_of(number)
             if number in plain:
-                return Verdict(number, is_ambiguous=len(plain) > 1)
-        rest = [number for number in candidates if self._claims[number].rows.is_rest]
-        return Verdict(rest[0], is_ambiguous=True) if rest else Verdict(None)
+                return group.outcome_of(number, is_ambiguous=len(plain) > 1)
+        rest = [number for number in group.candidates if self._claims[number].rows.is_rest]
+        return group.outcome_of(rest[0], is_ambiguous=True) if rest else group.outcome_of(None)
+
+
+class _Group:
+    """Records of the same annotation file and image folders; `outcome` when that decides already."""
+
+    def __init__(self, kind: Kind, candidates: tuple[int, ...]) -> None:
+        self.candidates = candidates
+        self.outcome: Outcome | None = None
+        self._kind = kind
+        self._outcomes: dict[tuple[int | None, bool], Outcome] = {}
+
+    def outcome_of(self, claim: int | None, *, is_ambiguous: bool = False) -> Outcome:
+        """The one object that says so."""
+        key = (claim, is_ambiguous)
+        if key not in self._outcomes:
+            self._outcomes[key] = Outcome(claim, is_ambiguous, self._kind)
+        return self._outcomes[key]
 
 
 def first_image(record: Mapping[str, Any]) -> str | None:
@@ -85,9 +111,14 @@ def first_image(record: Mapping[str, Any]) -> str | None:
     value = record.get("image")
     if isinstance(value, list):
         value = next((item for item in value if isinstance(item, str) and item.strip().lower() not in NO_NAMES), None)
-    if not isinstance(value, str) or value.strip().lower() in NO_NAMES:
+    if not isinstance(value, str) or (len(value) < 16 and value.strip().lower() in NO_NAMES):
         return None
-    return str(PurePosixPath(value.strip()))
+    name = value.strip()
+    return name if name and not name.startswith((".", "/")) and "//" not in name and "/." not in name else _canonical(name)
+
+
+def _canonical(name: str) -> str | None:
+    return str(PurePosixPath(name)) if name else None
 
 
 class _Told:

@@ -24,7 +24,7 @@ from curation.errors import RejectReason
 from curation.fetch.local import is_whole, make_whole, manifest_of, point_to_newest
 from curation.fingerprint import fingerprint
 from curation.runtime.pool import Pool
-from curation.sources.claims import Claim, Kind, Router
+from curation.sources.claims import Claim, Kind, Outcome, Router
 from curation.sources.json_spans import json_spans, sniff_style, split_elements
 from curation.sources.records import ByteSpan, LostSpan
 from curation.store import Store, replacing, write_table
@@ -226,6 +226,7 @@ def route_piece(task: PieceTask) -> Piece:
     piece = Piece()
     texts: dict[int, list[bytes]] = defaultdict(list)
     numbers: dict[int, list[int]] = defaultdict(list)
+    outcomes: Counter[Outcome] = Counter()
     for number, line in enumerate(_lines(task) if task.span.style == "lines" else _elements(task)):
         piece.num_lines += 1
         if not line or line.isspace():
@@ -233,18 +234,21 @@ def route_piece(task: PieceTask) -> Piece:
         record = _record(line, number, piece)
         if record is None:
             continue
-        verdict, kind = router.decide(record)
-        piece.counts[verdict.claim, kind] += 1
-        if verdict.is_ambiguous:
-            piece.ambiguous[verdict.claim, kind] += 1
-        if verdict.claim is not None:
-            texts[verdict.claim].append(line)
-            numbers[verdict.claim].append(number)
+        outcome = router.decide(record)
+        outcomes[outcome] += 1
+        if outcome.claim is not None:
+            texts[outcome.claim].append(line)
+            numbers[outcome.claim].append(number)
+    for outcome, count in outcomes.items():
+        piece.counts[outcome.claim, outcome.kind] += count
+        if outcome.is_ambiguous:
+            piece.ambiguous[outcome.claim, outcome.kind] += count
     with replacing(Path(f"{task.target}.jsonl")) as temporary, temporary.open("wb") as handle:
         at_line = 0
         for claim in sorted(texts):
             offset = handle.tell()
-            handle.writelines(line if line.endswith(b"\n") else line + b"\n" for line in texts[claim])
+            joined = b"".join(texts[claim]) if task.span.style == "lines" else b"\n".join(texts[claim])
+            handle.write(joined if joined.endswith(b"\n") else joined + b"\n")
             piece.segments[claim] = (offset, handle.tell() - offset, at_line, len(texts[claim]))
             at_line += len(texts[claim])
     ordered = np.array([number for claim in sorted(numbers) for number in numbers[claim]], "<i8")

@@ -173,7 +173,7 @@ MIXED = [
 )
 def test_rules_tell_sources_that_share_file_and_folder(record: dict, name: str | None, is_ambiguous: bool):
     asked = claims(*MIXED)
-    verdict, _ = Router(asked).decide(record)
+    verdict = Router(asked).decide(record)
     assert (verdict.claim if name is None else asked[verdict.claim].name, verdict.is_ambiguous) == (name, is_ambiguous)
 
 
@@ -186,7 +186,7 @@ def test_what_no_rule_can_tell_is_counted(tmp_path: Path):
 
 def test_two_plain_claims_of_the_same_rows_are_ambiguous():
     asked = claims({"name": "a", "source": "m", "folder": "*"}, {"name": "b", "source": "*", "folder": "coco"})
-    verdict, _ = Router(asked).decide({"source": "m", "image": "coco/1.jpg"})
+    verdict = Router(asked).decide({"source": "m", "image": "coco/1.jpg"})
     assert (verdict.claim, verdict.is_ambiguous) == (0, True)
 
 
@@ -194,8 +194,7 @@ def test_folders_of_two_components():
     asked = claims({"name": "iconqa", "folder": "hfdata/iconqa"}, {"name": "other", "folder": "hfdata"})
     router = Router(asked)
     names = [
-        asked[router.decide({"image": image})[0].claim].name
-        for image in ("hfdata/iconqa/1.png", "hfdata/x/1.png", "hfdata/1.png")
+        asked[router.decide({"image": image}).claim].name for image in ("hfdata/iconqa/1.png", "hfdata/x/1.png", "hfdata/1.png")
     ]
     assert names == ["iconqa", "other", "other"]
 
