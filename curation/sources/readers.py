@@ -37,7 +37,7 @@ from curation.sources.records import (
     TarSpan,
     is_text_member,
 )
-from curation.sources.routing import upstream_lines
+from curation.sources.routed_files import upstream_lines
 
 TAR_SPAN_SAMPLES = 2_000
 _MOST_BYTES = MAX_RECORD_BYTES + CHUNK_BYTES + 1

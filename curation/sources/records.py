@@ -28,7 +28,7 @@ class ByteSpan:
     stop: int
     first_position: int
     has_origins: bool = False
-    """Whether beside the file lies one of the lines that its records had upstream (`curation.sources.routing`)."""
+    """Whether beside the file lies one of the lines that its records had upstream (`curation.sources.routed_files`)."""
 
     @property
     def num_bytes(self) -> int:

@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import orjson
@@ -27,13 +27,13 @@ from curation.runtime.pool import Pool
 from curation.sources.claims import Claim, Kind, Outcome, Router
 from curation.sources.json_spans import json_spans, sniff_style, split_elements
 from curation.sources.records import ByteSpan, LostSpan
+from curation.sources.routed_files import LINES_SUFFIX, JoinTask, Segment, join_segments
 from curation.store import Store, replacing, write_table
 from curation.tables import RAW_LIMIT_BYTES, REJECTED, record_id
 
 VERSION = 1
 PIECE_BYTES = 64 << 20
 MAX_LINE_BYTES = 64 << 20
-LINES_SUFFIX = ".lines"
 _BLOCK_BYTES = 1 << 20
 
 
@@ -51,9 +51,9 @@ class Routed:
         return tuple(sorted(name for name in found if not name.endswith(LINES_SUFFIX)))
 
     def image_folders(self, claim: str) -> tuple[str, ...]:
-        """The first image folders that rows of a claim name."""
+        """The first image folders that rows of a claim name; a picture outside any folder is in no archive."""
         counts = self.manifest["claimed"].get(claim, {"by": []})["by"]
-        return tuple(sorted({entry["folder"] for entry in counts if entry["folder"] is not None}))
+        return tuple(sorted({entry["folder"] for entry in counts if entry["folder"]}))
 
 
 def routed(
@@ -128,7 +128,7 @@ def _quarantine(
 
 def _segments(
     claim: int, file: str, tasks: Sequence["PieceTask"], pieces: Sequence["Piece"], first: Sequence[int]
-) -> list["Segment"]:
+) -> list[Segment]:
     return [
         Segment(task.target, *place, start)
         for task, piece, start in zip(tasks, pieces, first, strict=True)
@@ -307,55 +307,6 @@ def _parsed(line: bytes) -> Any:
         if b"NaN" not in line and b"Infinity" not in line:
             raise
         return json.loads(line)
-
-
-# --- One source ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A claim's lines in one piece (`<target>.jsonl` and `.lines`), whose first line is number `first` of its file."""
-
-    target: str
-    offset: int
-    num_bytes: int
-    line_offset: int
-    num_lines: int
-    first: int
-
-
-@dataclass(frozen=True, slots=True)
-class JoinTask:
-    """All segments of a claim in one record file, in order."""
-
-    path: str
-    segments: tuple[Segment, ...]
-
-
-def join_segments(task: JoinTask) -> None:
-    """Write a claim's lines, then their numbers."""
-    path = Path(task.path)
-    with replacing(path) as temporary, temporary.open("wb") as handle:
-        for segment in task.segments:
-            with Path(f"{segment.target}.jsonl").open("rb") as piece:
-                piece.seek(segment.offset)
-                _copy(piece, handle, segment.num_bytes)
-    with replacing(path.with_name(path.name + LINES_SUFFIX)) as temporary, temporary.open("wb") as handle:
-        for segment in task.segments:
-            lines = np.fromfile(f"{segment.target}{LINES_SUFFIX}", "<i8", segment.num_lines, offset=segment.line_offset * 8)
-            handle.write((lines + segment.first).astype("<i8").tobytes())
-
-
-def _copy(source: BinaryIO, target: BinaryIO, num_bytes: int) -> None:
-    while num_bytes > 0 and (block := source.read(min(num_bytes, _BLOCK_BYTES))):
-        target.write(block)
-        num_bytes -= len(block)
-
-
-def upstream_lines(path: Path, first: int, count: int) -> list[int]:
-    """The upstream line numbers of `count` lines of the routed file at `path`, from line `first` on."""
-    numbers: list[int] = np.fromfile(f"{path}{LINES_SUFFIX}", "<i8", count, offset=first * 8).tolist()
-    return numbers
 
 
 def rejected_rows(folder: Path, condition: pl.Expr) -> list[dict[str, Any]]:

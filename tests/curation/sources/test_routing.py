@@ -11,7 +11,8 @@ from curation.locations import ReleaseRows
 from curation.runtime.pool import InProcessPool
 from curation.sources import routing
 from curation.sources.claims import Claim, Router, first_image
-from curation.sources.routing import Routed, rejected_rows, routed, upstream_lines
+from curation.sources.routed_files import upstream_lines
+from curation.sources.routing import Routed, rejected_rows, routed
 from curation.store import Store
 from tests.support.upstream import write_files
 

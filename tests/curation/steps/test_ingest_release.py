@@ -194,7 +194,7 @@ def test_an_image_folder_without_archive(tmp_path: Path, store: Store):
     assert "there is no archive 'dvqa.tar.gz' in mirror" in rows(artefact, "rejected")["detail"][0]
 
 
-@pytest.mark.parametrize("name", ["../x.png", "/etc/passwd", "dvqa/../../x.png", "C:\\x.png"])
+@pytest.mark.parametrize("name", ["../x.png", "/etc/passwd", "dvqa/../../x.png", "C:\\x.png", "x.png", "//x/y.png", "./.png"])
 def test_paths_that_leave_are_refused(tmp_path: Path, store: Store, name: str):
     sources = {
         "dvqa": {"category": "ocr", "location": {"release": "cambrian", "source": "dvqa_2325k.json", "folder": ["*", None]}}
