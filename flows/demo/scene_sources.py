@@ -130,7 +130,7 @@ def _relate(up: Upstream, name: str, picture: bytes, fact: Fact) -> None:
 
 
 def albums(up: Upstream) -> None:
-    """ShareGPT records with two to four pictures each, which lie in a tar; the marker is the publisher's own."""
+    """ShareGPT records with two to four pictures each, which lie in a tar that is cut short; the marker is the publisher's."""
     for number in range(34 * up.scale):
         drawings = [up.new_drawing(scene) for _ in range(up.rng.randint(2, 4))]
         named = {f"album{number:03d}/{place}.jpg": jpeg(drawing.image) for place, drawing in enumerate(drawings)}
@@ -141,11 +141,13 @@ def albums(up: Upstream) -> None:
     question = "How many pictures are there?"
     up.reject(RejectReason.TOO_MANY_IMAGES, _album("album_900", names, ["<img>" * 5 + question, "5"]))
     up.reject(RejectReason.MARKER_MISMATCH, _album("album_901", names[:2], ["<img>" * 3 + question, "2"]))
-    up.reject(RejectReason.MISSING_IMAGE, _album("album_902", [names[0], "album902/1.jpg"], ["<img>" * 2 + question, "2"]))
+    lost = "album902/1.jpg"
+    up.reject(RejectReason.ARCHIVE_DAMAGED, _album("album_902", [names[0], lost], ["<img>" * 2 + question, "2"]))
     up.reject(RejectReason.MISSING_FIELD, {"id": "album_903", "images": names[:2], "source": "scenes"})
     up.reject(RejectReason.EMPTY_ANSWER, _album("album_904", names[:2], ["<img>" * 2 + question, ""]))
     up.files["albums.json"] = json_array(up.mixed())
-    up.files["pictures.tar"] = tar_file(up.pictures)
+    archive = tar_file({**up.pictures, lost: up.pictures[names[0]]})
+    up.files["pictures.tar"] = archive[: archive.rindex(lost.encode()) + 1_000]  # its header is there, and a little of it
     up.pictures = {}
 
 

@@ -115,7 +115,10 @@ def test_world_is_as_large_as_a_demo_should_be(world: World) -> None:
 
 
 def test_every_reject_reason_is_planted(world: World) -> None:
-    assert {reason for reason, count in world.planted.rejected.items() if count} == set(RejectReason)
+    # A whole file that cannot be read would hide how many records were meant to be in it.
+    assert {reason for reason, count in world.planted.rejected.items() if count} == set(RejectReason) - {
+        RejectReason.UNREADABLE_FILE
+    }
 
 
 def test_duplicates_are_planted_within_and_between_sources(world: World) -> None:
