@@ -1,18 +1,19 @@
 """Whether sources can be had as the catalog says: reachable, at their revision, as many records as expected. Ingests nothing.
 
-Files of this machine are listed and counted. What lies elsewhere is asked about by the functions in CHECKS, one for each kind
-of location; a kind without one is said to be not checked.
+Files of this machine are listed and counted; of what lies elsewhere its host is asked for files, size, revision and licence
+(`curation/location_checks.py`), each release once for all the sources it serves.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from curation.catalog import Catalog, LocalFiles, Part, Row
+from curation.catalog import UNKNOWN_LICENSE, Catalog, LocalFiles, Part, ReleaseRows, Row
 from curation.counting import count_records
 from curation.errors import CatalogError
 from curation.inputs import find_records
+from curation.location_checks import LocationCheck, check_location
 
 
 class Reach(StrEnum):
@@ -20,12 +21,12 @@ class Reach(StrEnum):
 
     REACHABLE = "reachable"
     MISSING = "missing"
-    NOT_CHECKED = "not checked"
+    UNREACHABLE = "unreachable"
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What there is at a location. None where it does not tell; `detail` says why it is not reachable or not checked.
+    """What there is at a location. None where it does not tell; `detail` says why it is not there.
 
     `revision` is the commit that the pinned revision means there, `license` what the publisher states.
     """
@@ -39,14 +40,23 @@ class Found:
     license: str | None = None
 
 
-Check = Callable[[Catalog, Row, Part], Found]
+def check_part(catalog: Catalog, row: Row, part: Part, asked: dict[str, LocationCheck]) -> Found:
+    """What there is of one part; `asked` remembers what was asked already, by location or name of release."""
+    location = part.location
+    if isinstance(location, LocalFiles) and location.is_here:
+        return _counted(catalog, row, part)
+    place = f"release {location.release}" if isinstance(location, ReleaseRows) else str(location)
+    if place not in asked:
+        asked[place] = check_location(catalog, location)
+    check = asked[place]
+    if check.problem is not None:
+        return Found(Reach.UNREACHABLE, check.problem)
+    # What a release's card states is its own licence, not that of the sources in it.
+    stated = None if isinstance(location, ReleaseRows) else check.license
+    return Found(Reach.REACHABLE, None, check.num_files, check.num_bytes, None, check.commit, stated)
 
 
-def check_local(catalog: Catalog, row: Row, part: Part) -> Found:
-    """Files of this machine: there, how many, how large, and how many records."""
-    assert isinstance(part.location, LocalFiles)
-    if not part.location.is_here:
-        return _not_checked(catalog, row, part)
+def _counted(catalog: Catalog, row: Row, part: Part) -> Found:
     try:
         root, files = find_records(catalog, row, part)
         size = sum((root / file).stat().st_size for file in files)
@@ -58,26 +68,18 @@ def check_local(catalog: Catalog, row: Row, part: Part) -> Found:
     return Found(Reach.REACHABLE, num_files=len(files), num_bytes=size, records=records)
 
 
-def _not_checked(_catalog: Catalog, _row: Row, part: Part) -> Found:
-    return Found(Reach.NOT_CHECKED, f"{part.location} is elsewhere, and is not asked before it is ingested")
-
-
-CHECKS: dict[str, Check] = {"LocalFiles": check_local}
-"""The check for each kind of location, by the name of its class: `HubDataset`, `HttpFiles` and `ReleaseRows` go here."""
-
-
 def check_rows(catalog: Catalog, rows: Iterable[Row]) -> list[dict[str, Any]]:
     """One document a row, in order: reach, size, records against expectation, licence, revision."""
-    return [_document(catalog, row) for row in rows]
+    asked: dict[str, LocationCheck] = {}
+    return [_document(row, [check_part(catalog, row, part, asked) for part in row.parts]) for row in rows]
 
 
 def is_wrong(document: Mapping[str, Any]) -> bool:
     """Whether a checked row is at odds with the catalog."""
-    return document["state"] in ("missing", "count differs", "licence differs")
+    return document["state"] in ("missing", "unreachable", "count differs", "licence differs")
 
 
-def _document(catalog: Catalog, row: Row) -> dict[str, Any]:
-    found = [CHECKS.get(type(part.location).__name__, _not_checked)(catalog, row, part) for part in row.parts]
+def _document(row: Row, found: list[Found]) -> dict[str, Any]:
     records = _total([part.records for part in found])
     stated = next((part.license for part in found if part.license is not None), None)
     return {
@@ -104,10 +106,10 @@ def _total(figures: list[int | None]) -> int | None:
 def _state(row: Row, found: list[Found], records: int | None, stated: str | None) -> str:
     if any(part.reach is Reach.MISSING for part in found):
         return "missing"
-    if any(part.reach is Reach.NOT_CHECKED for part in found):
-        return "not checked"
+    if any(part.reach is Reach.UNREACHABLE for part in found):
+        return "unreachable"
     if records is not None and not row.expected.agrees_with(records):
         return "count differs"
-    if stated is not None and stated.lower() != row.license.lower():
+    if stated is not None and row.license not in (UNKNOWN_LICENSE, "") and stated.lower() != row.license.lower():
         return "licence differs"
     return "as expected" if records is not None and row.expected.records is not None else "reachable"

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from curation.catalog import Catalog
 from curation.errors import CatalogError, StoreError
+from curation.location_checks import LocationCheck
 from flows.__main__ import app
 from tests.support.upstream import SHAPES_REJECTED, SHAPES_SAMPLES, content, write_world
 
@@ -64,10 +66,16 @@ def test_check_tells_what_is_there(world: Path, capfd: pytest.CaptureFixture[str
     assert "sums: no file matches '*.tsv'" in done.stderr
 
 
-def test_the_whole_catalog_can_be_checked_without_a_network() -> None:
+def test_the_whole_catalog_is_checked_though_no_host_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_answer(_catalog: Catalog, location: object) -> LocationCheck:
+        return LocationCheck("", str(location), problem="the host did not answer")
+
+    monkeypatch.setattr("curation.checking.check_location", no_answer)
     done = curate("sources", "--check", "--json")
-    assert {document["state"] for document in json.loads(done.stdout)["sources"]} == {"not checked"}
-    assert done.exit_code == 0
+    documents = json.loads(done.stdout)["sources"]
+    assert {document["state"] for document in documents} == {"unreachable"}
+    assert len(documents) >= 65
+    assert done.exit_code == 1
 
 
 def test_try_shows_samples_and_rejects_and_writes_nothing(world: Path, tmp_path: Path) -> None:
