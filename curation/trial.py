@@ -1,7 +1,8 @@
 """Trying a catalog row: what its first records become, without ingesting and without writing anything below the root.
 
 Only the first spans of the record files are read, and of the pictures only those that the tried records name; an archive is
-read no further than to the last of them.
+read no further than to the last of them. Of a dataset on the Hub the first rows are streamed; what else lies elsewhere must be
+fetched before it can be tried.
 """
 
 import tempfile
@@ -17,8 +18,11 @@ import pyarrow.parquet as pq
 
 from curation.catalog import Catalog, Images, Part, Row
 from curation.errors import RejectReason
+from curation.fetch.hub import HubSplit, fetch_head, resolved
 from curation.imaging import ImageFacts, examine
 from curation.inputs import find_records
+from curation.locations import HubDataset
+from curation.parts import Reader
 from curation.sources.columns import Said
 from curation.sources.looking import is_misnamed
 from curation.sources.mapping import Mapped, map_batch
@@ -101,13 +105,19 @@ class Trial:
 
 
 def try_row(catalog: Catalog, row: Row, head: int = DEFAULT_HEAD) -> Trial:
-    """The first `head` records of each part. Raises CatalogError when a location does not exist or is elsewhere."""
+    """The first `head` records of each part.
+
+    Raises CatalogError when a location does not exist or cannot be tried, FetchError when the Hub does not answer.
+    """
     return Trial(row.name, tuple(_try_part(catalog, row, part, head) for part in row.parts))
 
 
 def _try_part(catalog: Catalog, row: Row, part: Part, head: int) -> TriedPart:
-    root, files = find_records(catalog, row, part)
     with tempfile.TemporaryDirectory(prefix="curate-try-") as folder:
+        if isinstance(part.location, HubDataset):
+            root, files, part = _first_rows(part, part.location, head + 1, Path(folder, "hub"))
+        else:
+            root, files = find_records(catalog, row, part)
         mapped, roots = Mapped(), dict.fromkeys(files, root)
         remaining = head + 1  # one more, to know whether there are more
         for file in files:
@@ -119,6 +129,13 @@ def _try_part(catalog: Catalog, row: Row, part: Part, head: int) -> TriedPart:
                 map_batch(batch, roots[file], part, mapped)
         records = _looked_at(mapped, roots, part, head)
     return TriedPart(len(files), tuple(records), is_all=remaining > 0)
+
+
+def _first_rows(part: Part, location: HubDataset, num_rows: int, folder: Path) -> tuple[Path, tuple[str, ...], Part]:
+    """The first rows of a dataset on the Hub as a part of this machine."""
+    commit = resolved(location.hub, location.revision, folder)
+    fetch_head(HubSplit(location.hub, location.config, location.split, location.revision), commit, num_rows, folder)
+    return folder, ("part-00000.parquet",), part.model_copy(update={"reader": Reader(format="parquet")})
 
 
 def first_records(root: Path, file: str, part: Part, head: int) -> Batch:

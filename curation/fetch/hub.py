@@ -123,6 +123,19 @@ def fetch_split(what: HubSplit, commit: str | None, folder: Path, reporter: Repo
     return folder
 
 
+def fetch_head(what: HubSplit, commit: str | None, num_rows: int, folder: Path) -> Path:
+    """The first `num_rows` rows of a split as `folder/part-00000.parquet`, to look at. Raises FetchError as `fetch_split`."""
+    try:
+        token = os.environ.get(TOKEN)
+        batches = _stream(what, commit).take(num_rows).iter(batch_size=ROWS_AT_ONCE)
+        table = pa.concat_tables([with_bytes(table, what.dataset, commit, token) for table in batches])
+        with replacing(folder / "part-00000.parquet") as temporary:
+            pq.write_table(table.replace_schema_metadata(None), temporary)
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError, pa.ArrowException) as problem:
+        raise _unreachable(what, problem) from None
+    return folder
+
+
 def _unreachable(what: HubSplit, problem: Exception) -> FetchError:
     place = f"hub:{what.dataset} (config {what.config or 'default'}, split {what.split}, revision {what.revision})"
     words = without_secrets(f"{type(problem).__name__}: {str(problem).strip().split(chr(10), 1)[0]}"[:400])

@@ -163,8 +163,8 @@ def test_each_part_is_tried(tmp_path: Path):
 
 
 def test_what_is_elsewhere_or_missing_is_told(tmp_path: Path):
-    catalog = catalog_of(tmp_path, {"a": ""}, location={"hub": "owner/name"})
-    with pytest.raises(CatalogError, match="hub:owner/name"):
+    catalog = catalog_of(tmp_path, {"a": ""}, location={"root": "s3://bucket/name", "files": "*"})
+    with pytest.raises(CatalogError, match="s3://bucket/name"):
         try_row(catalog, catalog.source("data"))
     catalog = catalog_of(tmp_path, {"a": ""}, location={"root": "data", "files": "*.nothing"})
     with pytest.raises(CatalogError, match="no file matches"):

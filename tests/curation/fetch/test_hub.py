@@ -12,8 +12,9 @@ from curation.fetch import hub
 from curation.fetch.embedding import with_bytes
 from curation.fetch.hub import HubSplit, fetch_split, repository_files, resolved
 from curation.runtime.progress import LineReporter
+from curation.trial import try_row
 from tests.support.fake_hub import COMMIT, FakeHub, fake_hub
-from tests.support.upstream import picture
+from tests.support.upstream import picture, write_catalog
 
 QUIET = LineReporter(None)
 FEATURES = b'{"info": {"features": {"id": {"dtype": "int64", "_type": "Value"}, "image": {"_type": "Image"}}}}'
@@ -218,3 +219,18 @@ def test_the_token_is_shown_to_the_hub_and_to_nobody_else(
     written = "".join(path.read_text() for path in tmp_path.rglob("*.json"))
     for place in (str(caught.value), caplog.text, written):
         assert "s3cr3t" not in place
+
+
+def test_the_first_rows_are_tried_without_fetching_the_rest(tmp_path: Path, remote: FakeHub):
+    row = {
+        "category": "ocr", "layout": "caption", "location": {"hub": "owner/name", "config": "ai2d"},
+        "fields": {"question": {"text": "Which colour?"}, "caption": "number {id}"}, "images": {"bytes": "image"},
+    }  # fmt: skip
+    catalog = write_catalog(tmp_path, {"numbers": row})
+    trial = try_row(catalog, catalog.source("numbers"), 5)
+    assert [sample.turns[1][1] for sample in trial.samples] == [f"number {number}" for number in range(5)]
+    assert [sample.images[0].num_bytes for sample in trial.samples] == [len(picture(number)) for number in range(5)]
+    assert not trial.parts[0].is_all
+    assert remote.server is not None
+    assert not any("train-00002-of" in request.path and request.method == "GET" for request in remote.server.requests)
+    assert [path.name for path in tmp_path.iterdir()] == ["catalog.yaml"], "nothing is kept"
