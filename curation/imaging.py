@@ -1,12 +1,14 @@
-"""What a picture's bytes really are: true encoding, size, and a hash of what a person would see.
+"""What a picture's bytes really are: true encoding, size, a hash of what a person would see, and a thumbnail to compare by.
 
-Every picture is decoded once, in full, here; a header alone does not show that the rest is there. Nothing is decoded before
-its declared size has been checked, so a small file cannot claim unbounded memory.
+Every picture is decoded once, in full, here; a header alone does not show that the rest is there, and hash and thumbnail are
+both made from that one decode. Nothing is decoded before its declared size has been checked, so a small file cannot claim
+unbounded memory.
 """
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +26,23 @@ _LAST_BYTES = {"PNG": b"IEND", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "GIF": b
 _TAIL_BYTES = 64
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
+LUMA_SIDE, CHROMA_SIDE = 64, 16
+THUMBNAIL_BYTES = LUMA_SIDE**2 + 2 * CHROMA_SIDE**2
+"""A thumbnail is [64, 64] luma, then [16, 16] Cb and [16, 16] Cr, 8 bits each, whatever the picture's aspect."""
+
+_REDUCING_GAP = 2.0
+"""Pictures are averaged down to about twice the thumbnail, then filtered: 2 to 4 times as fast as filtering all pixels."""
+
+
+Pixels = npt.NDArray[Any]
+
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """`sha256` of the bytes, `pixels` of the decoded picture (hex), `extension` of the true encoding, size in pixels."""
+    """`sha256` of the bytes, `pixels` of the decoded picture (hex), `extension` of the true encoding, size in pixels.
+
+    `width` and `height` are as stored; `aspect` (width / height) and `thumbnail` (THUMBNAIL_BYTES) are of the upright picture.
+    """
 
     sha256: str
     pixels: str
@@ -35,6 +50,8 @@ class ImageFacts:
     width: int
     height: int
     num_bytes: int
+    aspect: float
+    thumbnail: bytes = field(repr=False)
 
 
 def examine(data: bytes, *, max_pixels: int) -> ImageFacts:
@@ -49,11 +66,13 @@ def examine(data: bytes, *, max_pixels: int) -> ImageFacts:
         raise Unusable(RejectReason.IMAGE_TOO_LARGE, detail)
     try:
         image.load()
-        pixels = _pixel_hash(image)
+        shown = _upright(image)
+        pixels, thumbnail = _pixel_hash(shown), thumbnail_of(shown)
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, MemoryError) as problem:
         raise Unusable(*_undecodable(data, encoding, problem)) from None
     sha256 = hashlib.sha256(data).hexdigest()
-    return ImageFacts(sha256, pixels, EXTENSIONS[encoding], width, height, len(data))
+    aspect = shown.shape[1] / shown.shape[0]
+    return ImageFacts(sha256, pixels, EXTENSIONS[encoding], width, height, len(data), aspect, thumbnail)
 
 
 def _open(data: bytes) -> Image.Image:
@@ -76,16 +95,35 @@ def _undecodable(data: bytes, encoding: str, problem: Exception) -> tuple[Reject
     return reason, f"{encoding} of {len(data)} bytes does not decode: {problem}"
 
 
-def _pixel_hash(image: Image.Image) -> str:
-    """Hash of size and pixels, upright and laid on white: equal for any two files that show the same.
+def _upright(image: Image.Image) -> Pixels:
+    """[H, W] or [H, W, 3] pixels, upright and laid on white.
 
-    Grey pictures are hashed as one channel whatever their mode: formulas and scans come as 1-bit, palette, grey or RGB.
+    Grey pictures have one channel whatever their mode: formulas and scans come as 1-bit, palette, grey or RGB.
     """
     ImageOps.exif_transpose(image, in_place=True)
-    pixels = np.asarray(image) if image.mode in _DEEP_MODES else _grey_if_grey(_shown_pixels(image))
+    return np.asarray(image) if image.mode in _DEEP_MODES else _grey_if_grey(_shown_pixels(image))
+
+
+def _pixel_hash(pixels: Pixels) -> str:
+    """Hash of size and pixels: equal for any two files that show the same."""
     digest = hashlib.sha256(f"{pixels.dtype} {pixels.shape} ".encode())
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()[:32]
+
+
+def thumbnail_of(pixels: Pixels) -> bytes:
+    """The thumbnail of [H, W] or [H, W, 3] pixels; deeper ones are scaled to 8 bits by their own range."""
+    if pixels.dtype != np.uint8:
+        low, high = float(np.nanmin(pixels)), float(np.nanmax(pixels))
+        scale = 255 / (high - low) if high > low else 0.0
+        pixels = (np.nan_to_num(pixels.astype(np.float64) - low) * scale).astype(np.uint8)
+    side = (LUMA_SIDE, LUMA_SIDE)
+    small = Image.fromarray(pixels).resize(side, Image.Resampling.BILINEAR, reducing_gap=_REDUCING_GAP)
+    if pixels.ndim == 2:
+        return small.tobytes() + bytes([128]) * (2 * CHROMA_SIDE**2)
+    luma, *chroma = small.convert("YCbCr").split()
+    reduced = [channel.reduce(LUMA_SIDE // CHROMA_SIDE).tobytes() for channel in chroma]
+    return b"".join([luma.tobytes(), *reduced])
 
 
 def _shown_pixels(image: Image.Image) -> npt.NDArray[np.uint8]:

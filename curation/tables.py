@@ -35,6 +35,16 @@ IMAGE = pa.struct(
 """`sha256` of the bytes as published, `pixels` the hash of the decoded picture, `extension` its true encoding; the bytes are
 `num_bytes` at `offset` of `images-<tar>.tar`."""
 
+THUMBNAILS = pa.schema(
+    [
+        pa.field("pixels", pa.string()),
+        pa.field("aspect", pa.float32()),
+        pa.field("thumbnail", pa.binary()),
+    ]
+)
+"""What look-alikes are found by: one row for what a source's pictures show; `aspect` is width / height, upright, `thumbnail` as
+laid out in `curation.imaging`. What several look tasks met stands in the files of each."""
+
 SAMPLES = pa.schema(
     [
         pa.field("sample_id", pa.string()),

@@ -16,7 +16,7 @@ from curation.imaging import EXTENSIONS, ImageFacts, examine
 from curation.shard_format import END_OF_ARCHIVE, padding_bytes, tar_header
 from curation.sources.pictures import fetch
 from curation.store import replacing, write_table
-from curation.tables import IMAGE
+from curation.tables import IMAGE, THUMBNAILS
 from curation.template import Unusable
 
 FACTS = pa.schema(
@@ -31,6 +31,7 @@ FACTS = pa.schema(
 )
 _SAME_ENCODING = {"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tiff": "tif"}
 _COPY_BYTES = 4 << 20
+THUMBNAILS_SUFFIX = ".thumbnails"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class LookTask:
 
 
 def looked_path(work: Path, number: int) -> Path:
-    """Where look task `number` leaves its facts; the pictures' bytes are beside it, as `.tar`."""
+    """Where look task `number` leaves its facts; the pictures' bytes are beside it, as `.tar`, and `.thumbnails`."""
     return work / f"looked-{number:08d}.parquet"
 
 
@@ -70,19 +71,24 @@ def look_at_pictures(task: LookTask) -> None:
 
 @contextmanager
 def looking(done: Path, max_pixels: int) -> Iterator["Album"]:
-    """An album whose facts are written to `done`, last of all, and whose pictures lie beside it as `.tar`."""
+    """An album whose facts are written to `done`, last of all; its pictures and thumbnails lie beside it."""
     with replacing(done.with_suffix(".tar")) as temporary, temporary.open("wb") as tar:
         album = Album(tar, max_pixels)
         yield album
         tar.write(END_OF_ARCHIVE)
+    write_table(done.with_suffix(THUMBNAILS_SUFFIX), pa.Table.from_pylist(list(album.thumbnails.values()), schema=THUMBNAILS))
     write_table(done, pa.Table.from_pylist(album.rows, schema=FACTS))
 
 
 class Album:
-    """Pictures looked at one after the other: their facts as rows of FACTS, their bytes in a tar, equal bytes once."""
+    """Pictures looked at one after the other: their facts as rows of FACTS, their bytes in a tar, equal bytes once.
+
+    `thumbnails` has a row of THUMBNAILS for what is shown, by pixel hash.
+    """
 
     def __init__(self, tar: BinaryIO, max_pixels: int) -> None:
         self.rows: list[dict[str, object]] = []
+        self.thumbnails: dict[str, dict[str, object]] = {}
         self._tar = tar
         self._max_pixels = max_pixels
         self._stored: dict[str, int] = {}
@@ -103,7 +109,10 @@ class Album:
             self._stored[facts.sha256] = _append(self._tar, facts, data)
         place = {"tar": 0, "offset": self._stored[facts.sha256]}
         claims = {"is_misnamed": is_misnamed(ref, facts.extension), "is_moved": is_moved}
-        self.rows.append({"ref": ref, **asdict(facts), **place, **claims})
+        seen = asdict(facts)
+        self.thumbnails.setdefault(facts.pixels, {field.name: seen[field.name] for field in THUMBNAILS})
+        del seen["thumbnail"], seen["aspect"]
+        self.rows.append({"ref": ref, **seen, **place, **claims})
 
     def refuse(self, ref: str, reason: RejectReason, detail: str) -> None:
         """Note why a picture cannot be had."""
@@ -126,7 +135,8 @@ def is_misnamed(ref: str, extension: str) -> bool:
 
 
 def merge_tars(looked: Sequence[Path], folder: Path, facts_path: Path, *, first_tar: int, earlier: Sequence[Path]) -> int:
-    """Publish the pictures of all look tasks (their facts are `looked`, their tars beside) as `images-<n>.tar`.
+    """Publish the pictures of all look tasks (their facts are `looked`, their tars beside) as `images-<n>.tar`,
+    with `thumbnails-<n>.parquet` of what they show.
 
     Numbers start at `first_tar`; returns the next free one. Of a ref that several tasks met, a picture counts before a reason,
     and a later reason before an earlier one. A picture that several tasks met is kept in the first one's tar only, one in the
@@ -144,9 +154,10 @@ def merge_tars(looked: Sequence[Path], folder: Path, facts_path: Path, *, first_
     placed = [stored] if len(stored) else []
     next_tar = first_tar
     for number, path in enumerate(looked):
-        kept = distinct.filter(pl.col("tar") == number).sort("offset").select("sha256", "extension", "num_bytes", "offset")
+        kept = distinct.filter(pl.col("tar") == number).sort("offset").select("sha256", "extension", "num_bytes", "offset", "pixels")
         if len(kept):
-            offsets = _copy_members(path.with_suffix(".tar"), folder / f"images-{next_tar:05d}.tar", kept)
+            _copy_thumbnails(path, folder / f"thumbnails-{next_tar:05d}.parquet", kept["pixels"])
+            offsets = _copy_members(path.with_suffix(".tar"), folder / f"images-{next_tar:05d}.tar", kept.drop("pixels"))
             places = kept.select("sha256").with_columns(
                 tar=pl.lit(next_tar, pl.Int32), offset=pl.Series(offsets, dtype=pl.Int64)
             )
@@ -175,6 +186,13 @@ def _stored(earlier: Sequence[Path]) -> pl.DataFrame:
     empty = pl.DataFrame(schema={"sha256": pl.String, "tar": pl.Int32, "offset": pl.Int64})
     facts = [pl.read_parquet(path, columns=empty.columns).select(empty.columns) for path in earlier]
     return pl.concat([empty, *facts]).drop_nulls().unique("sha256", keep="first", maintain_order=True)
+
+
+def _copy_thumbnails(looked: Path, target: Path, pixels: pl.Series) -> None:
+    """Write the thumbnails of those pictures that are stored, sorted, each once."""
+    rows = pl.read_parquet(looked.with_suffix(THUMBNAILS_SUFFIX))
+    kept = rows.join(pixels.unique().to_frame(), on="pixels", how="semi").sort("pixels")
+    write_table(target, kept.to_arrow().cast(THUMBNAILS))
 
 
 def _copy_members(origin: Path, target: Path, kept: pl.DataFrame) -> list[int]:
