@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("ingest", "dedup", "planning", "sharding", "streaming", "stream_scale", "explore", "sva", "learning")
+BENCHMARKS = ("images", "ingest", "dedup", "planning", "sharding", "streaming", "stream_scale", "explore", "sva", "learning")
 
 
 def main() -> int:

@@ -97,6 +97,8 @@ class DropReason(StrEnum):
     NEAR_DUPLICATE = "near_duplicate"
     REPEATED_TURNS = "repeated_turns"
     CONFLICTING_ANSWER = "conflicting_answer"
+    CONTAMINATED = "contaminated"
+    NO_PIXELS = "no_pixels"
     FILTERED = "filtered"
     OVER_CAP = "over_cap"
     OVER_QUOTA = "over_quota"

@@ -75,8 +75,13 @@ def _samples(store: Store, source: str, condition: pl.Expr) -> list[dict[str, An
     return _rows(store, source, "samples", condition)
 
 
-def _rows(store: Store, source: str, kind: str, condition: pl.Expr) -> list[dict[str, Any]]:
-    folder = latest(store.root / "sources" / source)
+def _items(store: Store, benchmark: str, condition: pl.Expr) -> list[dict[str, Any]]:
+    """Items of an evaluation set: the twins of samples that leaked."""
+    return _rows(store, benchmark, "samples", condition, place="benchmarks")
+
+
+def _rows(store: Store, source: str, kind: str, condition: pl.Expr, *, place: str = "sources") -> list[dict[str, Any]]:
+    folder = latest(store.root / place / source)
     files = sorted(folder.glob(f"{kind}-*.parquet")) if folder else []
     if not files:
         return []
@@ -102,7 +107,8 @@ def _life_of_sample(store: Store, sample: Mapping[str, Any], release: Path | Non
 
 def _twin(store: Store, twin_id: str | None) -> Mapping[str, Any] | None:
     match = _SAMPLE_ID.fullmatch(twin_id) if twin_id else None
-    found = _samples(store, match["source"], pl.col("sample_id") == twin_id) if match else []
+    is_twin = pl.col("sample_id") == twin_id
+    found = _samples(store, match["source"], is_twin) or _items(store, match["source"], is_twin) if match else []
     return found[0] if found else None
 
 

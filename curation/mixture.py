@@ -13,6 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from curation.catalog import Category, Source
 from curation.conditions import Where
+from curation.decontamination_spec import DecontaminationSpec
 from curation.dedup_spec import DedupSpec
 from curation.yaml_file import Settings, nearest
 
@@ -112,8 +113,8 @@ class Mixture(Settings):
     `cap`: most distinct samples from one source, or from each annotation file of one (the paper's t). `ratios`: category
     shares, which sum to 1. `size`: samples in all, repeats counted; without it as many as caps, ratios and weights allow.
     `alpha`: a source's share follows what it offers to this power. `max_repeat`: how often a sample may appear to fill a
-    category that is too small. `dedup`: what counts as a duplicate; without it, only exact repetition. `shard_bytes`: target
-    size of a shard.
+    category that is too small. `dedup`: what counts as a duplicate; without it, only exact repetition. `decontaminate`: the
+    benchmarks that the samples are held against. `shard_bytes`: target size of a shard.
     """
 
     name: str
@@ -133,6 +134,7 @@ class Mixture(Settings):
     categories: dict[str, CategoryRule] = {}
     sources: dict[str, SourceRule] = {}
     dedup: DedupSpec | None = None
+    decontaminate: DecontaminationSpec | None = None
     format_prompts: bool = True
     prompt_placement: Literal["after", "before"] = "after"
     guard: Guard | None = None

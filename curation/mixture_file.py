@@ -122,6 +122,7 @@ def _check(mixture: Mixture, file: LayeredYaml, catalog: Catalog) -> None:
     for key, selector in (("include", mixture.include), ("exclude", mixture.exclude)):
         if selector is not None:
             _check_selector(key, selector, file, catalog)
+    _check_benchmarks(mixture, file, list(catalog.benchmarks))
     present = participants(mixture, catalog.sources)
     if not present:
         raise file.fail("every source is excluded; leave at least one in", at=_blamed(mixture))
@@ -146,6 +147,18 @@ def _check_selector(key: str, selector: Selector, file: LayeredYaml, catalog: Ca
                 at: tuple[str | int, ...] = (key, field, number)
                 place = at if isinstance(file.value, dict) and isinstance(file.value.get(key), dict) else (key, number)
                 raise file.fail(_unknown(kind, name, valid), at=place)
+
+
+def _check_benchmarks(mixture: Mixture, file: LayeredYaml, known: list[str]) -> None:
+    spec = mixture.decontaminate
+    if spec is None:
+        return
+    if not known:
+        raise file.fail("the catalog has no `benchmarks:` to hold samples against", at=("decontaminate",))
+    named = [] if spec.benchmarks == "all" else spec.benchmarks
+    for name in [*named, *spec.rules]:
+        if name not in known:
+            raise file.fail(_unknown("benchmark", name, known), at=("decontaminate",))
 
 
 def _unknown(kind: str, name: str, valid: list[str]) -> str:

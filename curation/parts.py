@@ -94,6 +94,10 @@ class Images(Settings):
     `path` names them (a field, a template, or a list field); they are looked up in `folder`, or inside `zip` or `tar`, or, for
     rows of a release, in the archives of its image folders (`archives: true`).
     `bytes` names a Parquet column that holds them. `members` lists the extensions of picture members in a WebDataset tar.
+
+    `by_reference` names the collection that the names in `path` are of (`coco2017`, or `url` where they are URLs): a picture
+    that is not there is then known by its name, to all rows that say the same collection. Its samples are planned with and
+    held against benchmarks, and enter no shard until the picture is there.
     """
 
     path: Value | None = None
@@ -107,6 +111,7 @@ class Images(Settings):
     marker: str | None = None
     add_markers: bool = False
     optional: bool = False
+    by_reference: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")] | None = None
     limit: Annotated[int, Field(ge=1)] = 16
     max_pixels: Annotated[int, Field(ge=1)] = 100_000_000
 
@@ -120,6 +125,8 @@ class Images(Settings):
             raise ValueError("say how pictures are found by exactly one of `path`, `bytes` and `members`")
         if places and self.path is None:
             raise ValueError(f"`{places[0]}` needs `path`, the name of a picture in it")
+        if self.by_reference is not None and self.path is None:
+            raise ValueError("by_reference needs `path`: only a picture with a name can be known by it")
         if isinstance(self.path, Text):
             raise ValueError("path: expected a field or a template that names each record's picture")
         for name in ("folder", "zip", "tar"):

@@ -84,6 +84,10 @@ class Store:
         """Folder of one source's checked samples."""
         return self.root / "sources" / name / fingerprint
 
+    def benchmark(self, name: str, fingerprint: str) -> Path:
+        """Folder of one evaluation set, read like a source."""
+        return self.root / "benchmarks" / name / fingerprint
+
     def signatures(self, name: str, fingerprint: str) -> Path:
         """Folder of one source's verdicts on single samples and its duplicate keys."""
         return self.root / "signatures" / name / fingerprint

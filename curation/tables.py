@@ -33,7 +33,10 @@ IMAGE = pa.struct(
     ]
 )
 """`sha256` of the bytes as published, `pixels` the hash of the decoded picture, `extension` its true encoding; the bytes are
-`num_bytes` at `offset` of `images-<tar>.tar`."""
+`num_bytes` at `offset` of `images-<tar>.tar`. Of a picture that is known by reference only there is `pixels`, its reference
+(`ref:<collection>/<name>`), and nothing else: sizes are 0, the rest null."""
+
+REFERENCE_PREFIX = "ref:"
 
 THUMBNAILS = pa.schema(
     [

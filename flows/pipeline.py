@@ -12,12 +12,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from curation.catalog import Source
+from curation.catalog import Row, Source
 from curation.dedup_spec import DedupSpec
 from curation.inputs import forget_fetched
+from curation.mixture import Mixture
 from curation.mixture_file import WrittenMixture, load_curriculum
 from curation.steps.clean import Clean
 from curation.steps.curriculum import PublishStages
+from curation.steps.decontaminate import Decontaminate
 from curation.steps.deduplicate import Deduplicate
 from curation.steps.ingest import Ingest
 from curation.steps.measure import Measure
@@ -39,7 +41,7 @@ def _threads() -> TaskRunner[PrefectFuture[Any]]:
 
 
 @task(task_run_name="ingest {source.name}", cache_policy=NO_CACHE, persist_result=False)
-def ingest_source(source: Source, job: Job) -> Artefact:
+def ingest_source(source: Row, job: Job) -> Artefact:
     """Checked samples of one source."""
     return Ingest(job.catalog, source).run(job.store, job.pool)
 
@@ -66,6 +68,17 @@ def sign_source(source: Source, ingested: Artefact, spec: DedupSpec, job: Job) -
 def deduplicate(spec: DedupSpec | None, cleaned: Mapping[str, Artefact], signed: Mapping[str, Artefact], job: Job) -> Artefact:
     """Verdicts over all sources."""
     return Deduplicate(spec).run(cleaned, job.store, signed, job.pool)
+
+
+@task(name="decontaminate", cache_policy=NO_CACHE, persist_result=False)
+def decontaminate(
+    mixture: Mixture, pooled: Artefact, ingested: Mapping[str, Artefact], benchmarks: Mapping[str, Artefact], job: Job
+) -> Artefact:
+    """Verdicts once the samples are held against benchmarks; those of the pool where the mixture names none."""
+    if mixture.decontaminate is None:
+        return pooled
+    prompts = {name: job.catalog.sources[name].prompt_texts for name in ingested}
+    return Decontaminate(mixture.decontaminate, prompts).run(pooled, ingested, benchmarks, job.store, job.pool)
 
 
 @task(name="note survivors", cache_policy=NO_CACHE, persist_result=False)
@@ -143,9 +156,17 @@ def _build_one(written: WrittenMixture, accepted: Sequence[str], job: Job) -> Ar
     cleaned = _results({row.name: clean_source.submit(row, ingested[row.name], job) for row in rows})
     spec = written.mixture.dedup
     signed = {row.name: sign_source.submit(row, ingested[row.name], spec, job) for row in rows if spec}
-    pool = deduplicate(spec, cleaned, _results(signed), job)
+    benchmarks = _benchmarks(written.mixture, job)
+    pooled = deduplicate(spec, cleaned, _results(signed), job)
+    pool = decontaminate(written.mixture, pooled, ingested, benchmarks, job)
     note_survivors(ingested, measured, pool, job)
     return write_release(written, ingested, pool, accepted, job)
+
+
+def _benchmarks(mixture: Mixture, job: Job) -> dict[str, Artefact]:
+    """The evaluation sets that the mixture is held against, ingested."""
+    names = mixture.decontaminate.names(list(job.catalog.benchmarks)) if mixture.decontaminate else []
+    return _results({name: ingest_source.submit(job.catalog.benchmarks[name], job) for name in names})
 
 
 def _results(futures: Mapping[str, PrefectFuture[Artefact]]) -> dict[str, Artefact]:

@@ -65,6 +65,19 @@ def conservation_table(conservation: Mapping[str, Mapping[str, Any]], sources: M
     return table("conservation", columns, [*rows, ("total", *totals)])
 
 
+def leakage_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Benchmarks down, with how much of each all sources together hold and, indented, those that hold any."""
+    cells: list[tuple[Any, ...]] = []
+    for row in sorted(rows, key=lambda row: (row["benchmark"], row["source"] != "*", row["source"])):
+        name = row["benchmark"] if row["source"] == "*" else f"  in {row['source']}"
+        sizes = (row["images"], row["items"]) if row["source"] == "*" else ("", "")
+        percent = f"{row['image_percent']:.2f}%"
+        found = (row["image_hits"], percent, row["image_and_question_items"], row["question_items"], row["cover_items"])
+        cells.append((name, *sizes, *found, row["dropped"]))
+    columns = ("benchmark", "images", "items", "image hits", "percent", "with question", "questions", "n-grams", "dropped")
+    return table("leakage", columns, cells)
+
+
 def show_life(console: Console, life: Life) -> None:
     """One record's life, in the order in which it was lived."""
     record = life.sample or life.rejected or {}
@@ -135,6 +148,8 @@ def _show_turns(console: Console, sample: Mapping[str, Any]) -> None:
 
 
 def _picture(image: Mapping[str, Any]) -> str:
+    if image["sha256"] is None:
+        return f"not there, known as {image['pixels']}"
     size = f"{image['width']} x {image['height']} {image['extension']}, {image['num_bytes']:,} bytes"
     return f"{size}, sha256 {image['sha256'][:16]}"
 

@@ -188,8 +188,8 @@ def alike_between(left: Thumbnails, right: Thumbnails, rule: LookAlikeRule) -> A
         found.append(_verified(left.mirrored(), right, rule))
         found.append(_swapped(_verified(right.mirrored(), left, rule)) if left is not right else None)
     given = [pairs for pairs in found if pairs is not None]
-    joined = (np.concatenate([getattr(pairs, name) for pairs in given]) for name in ("left", "right", "bits"))
-    return _distinct(*joined, sum(pairs.unseen for pairs in given))
+    lefts, rights, bits = (np.concatenate([getattr(pairs, name) for pairs in given]) for name in ("left", "right", "bits"))
+    return _distinct(lefts, rights, bits, sum(pairs.unseen for pairs in given))
 
 
 def _swapped(pairs: Alike) -> Alike:
@@ -352,8 +352,7 @@ def _is_promising(ours: Floats, theirs: Floats, start: npt.NDArray[np.float64], 
         for part in (ours, theirs)
     )
     gap = np.abs(small - warped(other, start))
-    promising: npt.NDArray[np.bool_] = gap.mean((1, 2)) <= _PROMISING * (contrast + 10)
-    return promising
+    return np.asarray(gap.mean((1, 2)) <= _PROMISING * (contrast + 10), np.bool_)
 
 
 def _is_crop(

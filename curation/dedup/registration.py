@@ -18,16 +18,16 @@ def warped(pictures: Floats, frames: Frames) -> Floats:
     """[n, s, s] what the rectangles `frames` of [n, s, s] `pictures` show, brought to [s, s] cells linearly."""
     side = pictures.shape[-1]
     rows, columns = _resampling(frames[:, 0], frames[:, 1], side), _resampling(frames[:, 2], frames[:, 3], side)
-    moved: Floats = rows @ pictures @ columns.transpose(0, 2, 1)
-    return moved
+    moved = rows @ pictures @ columns.transpose(0, 2, 1)
+    return np.asarray(moved, np.float32)
 
 
 def _resampling(low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], side: int) -> Floats:
     """[n, side, side] weights with which cells between `low` and `high` are read."""
-    places = (low[:, None] + (high - low)[:, None] * ((np.arange(side) + 0.5) / side)) * side - 0.5
-    places = np.clip(places, 0, side - 1)
-    weights: Floats = np.maximum(0, 1 - np.abs(places[:, :, None] - np.arange(side))).astype(np.float32)
-    return weights
+    shares = (np.arange(side) + 0.5) / side
+    places = np.clip((low[:, None] + (high - low)[:, None] * shares) * side - 0.5, 0, side - 1)
+    weights = np.maximum(0, 1 - np.abs(places[:, :, None] - np.arange(side)))
+    return np.asarray(weights, np.float32)
 
 
 def fit(shown: Floats, pictures: Floats, start: Frames) -> Frames:

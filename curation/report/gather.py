@@ -19,6 +19,7 @@ class Gathered:
     samples: Sequence[ShownSample]
     rejected: Mapping[str, Sequence[RejectedRecord]]
     pairs: Sequence[DuplicatePair]
+    leakage: Sequence[Mapping[str, Any]] = ()
 
 
 def gather(folder: Path, manifest: Mapping[str, Any], source_folders: Mapping[str, Path]) -> Gathered:
@@ -35,4 +36,5 @@ def gather(folder: Path, manifest: Mapping[str, Any], source_folders: Mapping[st
         samples=samples,
         rejected=rejected_examples(release.sources, source_folders),
         pairs=duplicate_pairs(folder, release.sources, source_folders),
+        leakage=manifest.get("leakage", ()),
     )

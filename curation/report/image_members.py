@@ -32,5 +32,6 @@ def _numbered(images: pa.ListArray) -> Iterator[tuple[int, str]]:
     places[np.repeat(counts, counts) == 1] = -1
     extensions = images.flatten().field("extension").dictionary_encode()
     names = extensions.dictionary.to_pylist()
-    pairs = np.unique(np.stack([places, extensions.indices.to_numpy()], axis=1), axis=0)
-    return ((int(place), names[code]) for place, code in pairs)
+    pairs = np.unique(np.stack([places, extensions.indices.fill_null(-1).to_numpy()], axis=1), axis=0)
+    # Pictures that are known by reference only have no extension yet, and stand in no shard.
+    return ((int(place), names[code]) for place, code in pairs if code >= 0)

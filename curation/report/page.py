@@ -45,6 +45,7 @@ def render_page(gathered: Gathered) -> str:
             rejected_totals=total_by_reason([source.rejected for source in release.sources]),
             dropped_totals=total_by_reason([source.dropped for source in release.sources]),
             pairs=gathered.pairs,
+            leakage=gathered.leakage,
             stages=funnel(release),
             tones={name: number % _NUM_TONES for number, name in enumerate(categories)},
             unknown=[source for source in release.present if source.is_license_unknown],

@@ -98,7 +98,8 @@ def duplicate_pairs(release_folder: Path, sources: Sequence[SourceFacts], folder
     having = [source for source in sources if source.dropped and source.name in folders]
     having = sorted(having, key=lambda source: (source.num_images == 0, -source.num_dropped, source.name))[:NUM_PAIRS]
     each = min(_PAIRS_PER_SOURCE, NUM_PAIRS // len(having)) if having else 0
-    scan = pl.scan_parquet(release_folder / VERDICTS_NAME).filter(pl.col("twin_id").is_not_null())
+    scan = pl.scan_parquet(release_folder / VERDICTS_NAME)
+    scan = scan.filter(pl.col("twin_id").is_not_null() & (pl.col("stage") != "decontaminate"))  # those twins are no samples
     own = pl.col("twin_id").str.extract(f"^{_SOURCE_OF_ID.pattern}$") == pl.col("source")
     rows: list[dict[str, Any]] = []
     for source in having:
@@ -143,8 +144,8 @@ def _side(row: Mapping[str, Any], source: str, folder: Path) -> Side:
 
 
 def _published(folder: Path, image: Mapping[str, Any]) -> Thumbnail:
-    """A preview of an image as it lies in its source's tars."""
-    if image["num_bytes"] > MAX_SOURCE_BYTES:
+    """A preview of an image as it lies in its source's tars; none of one that is known by reference only."""
+    if image["tar"] is None or image["num_bytes"] > MAX_SOURCE_BYTES:
         return NO_PREVIEW
     path = folder / f"images-{image['tar']:05d}.tar"
     if not path.exists():

@@ -16,7 +16,7 @@ from curation.imaging import EXTENSIONS, ImageFacts, examine
 from curation.shard_format import END_OF_ARCHIVE, padding_bytes, tar_header
 from curation.sources.pictures import fetch
 from curation.store import replacing, write_table
-from curation.tables import IMAGE, THUMBNAILS
+from curation.tables import IMAGE, REFERENCE_PREFIX, THUMBNAILS
 from curation.template import Unusable
 
 FACTS = pa.schema(
@@ -134,21 +134,23 @@ def is_misnamed(ref: str, extension: str) -> bool:
     return named in EXTENSIONS.values() and named != extension
 
 
-def merge_tars(looked: Sequence[Path], folder: Path, facts_path: Path, *, first_tar: int, earlier: Sequence[Path]) -> int:
+def merge_tars(
+    looked: Sequence[Path], folder: Path, facts_path: Path, *, images: Images, first_tar: int, earlier: Sequence[Path]
+) -> int:
     """Publish the pictures of all look tasks (their facts are `looked`, their tars beside) as `images-<n>.tar`,
     with `thumbnails-<n>.parquet` of what they show.
 
     Numbers start at `first_tar`; returns the next free one. Of a ref that several tasks met, a picture counts before a reason,
     and a later reason before an earlier one. A picture that several tasks met is kept in the first one's tar only, one in the
     facts of `earlier` parts in theirs; tars that lose members are copied without them, by byte ranges. Facts with final places
-    go to `facts_path`, which marks this pass as done.
+    go to `facts_path`, which marks this pass as done; what is not there is known by name, if `images` say so.
     """
     if facts_path.exists():
         return int(pl.read_parquet_metadata(facts_path).get("next_tar", str(first_tar)))
     schema = pl.DataFrame(FACTS.empty_table()).schema
     tables = [pl.read_parquet(path).with_columns(tar=pl.lit(n, pl.Int32)) for n, path in enumerate(looked)]
     facts = _one_a_ref(pl.concat([pl.DataFrame(schema=schema), *tables]))
-    distinct = facts.filter(pl.col("reason").is_null()).unique("sha256", keep="first", maintain_order=True)
+    distinct = facts.filter(pl.col("sha256").is_not_null()).unique("sha256", keep="first", maintain_order=True)
     stored = _stored(earlier)
     distinct = distinct.join(stored, on="sha256", how="anti", maintain_order="left")
     placed = [stored] if len(stored) else []
@@ -168,9 +170,24 @@ def merge_tars(looked: Sequence[Path], folder: Path, facts_path: Path, *, first_
         facts = facts.join(pl.concat(placed), on="sha256", how="left", maintain_order="left")
     else:
         facts = facts.with_columns(tar=pl.lit(None, pl.Int32), offset=pl.lit(None, pl.Int64))
+    facts = _known_by_name(facts, images)
     with replacing(facts_path) as temporary:
         facts.write_parquet(temporary, metadata={"next_tar": str(next_tar)})
     return next_tar
+
+
+def _known_by_name(facts: pl.DataFrame, images: Images) -> pl.DataFrame:
+    """`facts` in which missing pictures have their name in the collection that the row states, instead of a reason."""
+    if images.by_reference is None:
+        return facts
+    is_missing = pl.col("reason") == RejectReason.MISSING_IMAGE.value
+    name = pl.col("ref").str.strip_prefix(f"{images.folder}/") if images.folder else pl.col("ref")
+    known = {"pixels": pl.lit(f"{REFERENCE_PREFIX}{images.by_reference}/") + name}
+    known |= {column: pl.lit(0) for column in ("width", "height", "num_bytes")}
+    known |= {column: pl.lit(False) for column in ("is_misnamed", "is_moved")}
+    known |= {column: pl.lit(None) for column in ("reason", "detail")}
+    filled = [pl.when(is_missing).then(value).otherwise(pl.col(column)).alias(column) for column, value in known.items()]
+    return facts.with_columns(filled).cast(facts.schema)  # type: ignore[arg-type]
 
 
 def _one_a_ref(facts: pl.DataFrame) -> pl.DataFrame:

@@ -31,7 +31,7 @@ def sample_table(source: str, said: Said, images: Sequence[Sequence[Mapping[str,
     """
     num_samples, ends = len(said.counts), said.ends
     offsets = string_offsets(said.texts)
-    shown = None if images is None else ["".join(image["sha256"] for image in seen) for seen in images]
+    shown = None if images is None else ["".join(image["sha256"] or image["pixels"] for image in seen) for seen in images]
     num_images = np.zeros(num_samples, np.int32) if images is None else np.fromiter(map(len, images), np.int32, num_samples)
     columns = [
         content_ids(source, said.texts, ends, shown),

@@ -14,9 +14,10 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 
-from curation.catalog import Catalog, Row, ingest_settings
+from curation.catalog import Benchmark, Catalog, Row, ingest_settings
 from curation.fingerprint import fingerprint
 from curation.inputs import PartInputs, find_inputs, hash_inputs, inputs_digest
+from curation.references import lacking_pixels
 from curation.runtime.pool import Pool
 from curation.sources.joining import JoinTask, join_chunk
 from curation.sources.looking import merge_tars
@@ -34,7 +35,7 @@ VERSION = 3
 
 @dataclass(frozen=True, slots=True)
 class Ingest:
-    """The ingestion of one catalog row: a source, or a benchmark."""
+    """The ingestion of one catalog row, a source or a benchmark."""
 
     catalog: Catalog
     source: Row
@@ -48,7 +49,8 @@ class Ingest:
         files = hash_inputs(store, self.source, inputs, pool)
         digest = inputs_digest(files)
         name = fingerprint({"step": "ingest", "version": VERSION, "settings": ingest_settings(self.source), "inputs": digest})
-        folder = store.source(self.source.name, name)
+        place = store.benchmark if isinstance(self.source, Benchmark) else store.source
+        folder = place(self.source.name, name)
         if not is_published(folder):
             pool.reporter.note(f"ingest {self.source.name}: {len(files):,} upstream files")
             work = store.work(f"ingest-{self.source.name}", name)
@@ -77,7 +79,7 @@ class Ingest:
             mapped = [mapped_path(work, n) for n, _ in numbered]
             looks = pictures.look(part_number, part_inputs, _distinct_refs(mapped))
             facts = work / f"facts-{part_number}.parquet"
-            num_tars = merge_tars(looks, folder, facts, first_tar=num_tars, earlier=looked)
+            num_tars = merge_tars(looks, folder, facts, images=part.images, first_tar=num_tars, earlier=looked)
             looked.append(facts)
             joins = [JoinTask(self.source.name, str(facts), str(folder), str(work), n) for n, _ in numbered]
             pool.map(join_chunk, joins, label=f"join {self.source.name}")
@@ -88,6 +90,8 @@ class Ingest:
     ) -> dict[str, Any]:
         rejected, repaired = read_counts(work)
         num_samples, num_images, num_tokens = _totals(sorted(folder.glob("samples-*.parquet")))
+        has_references = any(part.images is not None and part.images.by_reference for part in self.source.parts)
+        references = {"by_reference": len(lacking_pixels(sorted(folder.glob("samples-*.parquet"))))} if has_references else {}
         record_files = {f"{n}/{file}" for n, part in enumerate(inputs) for file in part.records}
         return {
             "source": self.source.name,
@@ -99,6 +103,7 @@ class Ingest:
                 "repaired": dict(sorted(repaired.items())),
                 "images": num_images,
                 "tokens": num_tokens,
+                **references,
             },
             "expected_records": self.source.expected.records,
             "inputs": {

@@ -20,6 +20,8 @@ import pyarrow.parquet as pq
 
 from curation.balance import Plan, plan
 from curation.catalog import Catalog, Category
+from curation.decontamination_spec import LEAKAGE_NAME
+from curation.references import lacking_pixels, without_pixels
 from curation.errors import PlanError
 from curation.facts import PLACES, read_source
 from curation.fingerprint import fingerprint
@@ -115,6 +117,8 @@ class Shard:
             empty = pl.DataFrame(VERDICTS.empty_table())
             verdicts = pl.concat([empty, *(pl.read_parquet(path) for path in pool_verdicts.files("verdicts"))])
             check_guard(self.mixture, verdicts, accepted)
+            referring = [a for a in ingested.values() if a.manifest["counts"].get("by_reference")]
+            verdicts = without_pixels(verdicts, lacking_pixels([path for a in referring for path in a.files("samples")]))
             planned = self.plan(ingested, verdicts)
             if not planned.total:
                 raise PlanError(f"mixture '{self.mixture.name}': its sources hold no samples; see `curate sources` for why")
@@ -220,6 +224,7 @@ class Shard:
                 "pool": pool_verdicts.fingerprint,
                 "sources": {name: artefact.fingerprint for name, artefact in sorted(ingested.items())},
             },
+            **({"leakage": pl.read_parquet(leaked).to_dicts()} if (leaked := pool_verdicts.folder / LEAKAGE_NAME).exists() else {}),
             "conservation": {name: _conservation(name, ingested[name], pool_verdicts) for name in sorted(ingested)},
             "versions": versions(),
             "created": created_now(),

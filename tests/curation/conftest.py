@@ -37,3 +37,9 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("curation.sources.readers.CHUNK_BYTES", 300)
     monkeypatch.setattr("curation.steps.picture_pass.MIN_LOOK_PICTURES", 8)
     monkeypatch.setattr("curation.steps.picture_pass.MAX_LOOK_PICTURES", 8)
+
+
+@pytest.fixture(scope="session")
+def real_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """One root for all tests that read the real slices, so that those are ingested once."""
+    return Store.open(str(tmp_path_factory.mktemp("real")))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from curation.errors import RejectReason
-from curation.imaging import ImageFacts, examine, on_white
+from curation.imaging import THUMBNAIL_BYTES, ImageFacts, examine, on_white
 from curation.template import Unusable
 from tests.support.upstream import encoded
 
@@ -170,3 +170,26 @@ def test_damaged_bytes_are_facts_or_a_reason(seed: bytes, place: float, value: i
 def test_on_white_keeps_what_has_no_transparency():
     assert on_white(NOISE) is NOISE
     assert on_white(Image.open(io.BytesIO(encoded(GREY)))).mode == "RGB"
+
+
+def test_thumbnails_show_the_upright_picture_on_white():
+    grey = facts(Image.new("L", (300, 100), 200))
+    assert (len(grey.thumbnail), set(grey.thumbnail[: 64 * 64]), set(grey.thumbnail[64 * 64 :])) == (
+        THUMBNAIL_BYTES,
+        {200},
+        {128},
+    )
+    assert grey.aspect == 3
+    clear = facts(Image.new("RGBA", (20, 20), (0, 0, 0, 0)))
+    assert set(clear.thumbnail[: 64 * 64]) == {255}
+    turned = Image.new("RGB", (40, 20), "red")
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    assert facts(turned, "JPEG", exif=exif).aspect == 0.5
+
+
+@pytest.mark.parametrize("mode", ["I", "F", "I;16"])
+def test_deep_pictures_have_thumbnails_too(mode: str):
+    ramp = Image.fromarray(np.linspace(0, 60_000, 80 * 80).reshape(80, 80).astype(np.uint16)).convert(mode)
+    thumbnail = np.frombuffer(facts(ramp, "TIFF").thumbnail, np.uint8)[: 64 * 64]
+    assert thumbnail[0] < 10 and thumbnail[-1] > 240

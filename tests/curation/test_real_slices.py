@@ -29,16 +29,18 @@ RECORDS = {
     "gpteacher_codegen": 1_750, "llamafactory_demo": 2_299,
 }  # fmt: skip
 REJECTED = {
-    "vsr": {"missing_image": 6_489},
     "im2latex_sample": {"empty_answer": 3},
     "codealpaca": {"empty_answer": 2},
 }
 BENCHMARKS = {
     "chartqa_test_complex": 733, "opencqa_test": 1_159, "tabmwp_test1k": 1_000, "nlvr_test": 600, "gsm8k_test": 1_319,
-    "vsr_test": 3_417, "scienceqa_img_test": 65, "mathvista_testmini": 1_000, "mathvision": 200, "theoremqa_test": 800,
+    "vsr_random_test": 2_195, "vsr_zeroshot_test": 1_222, "scienceqa_img_test": 65, "mathvista_testmini": 1_000, "mathvision": 200, "theoremqa_test": 800,
 }  # fmt: skip
-NOT_IN_THE_SLICE = {"chartqa_test_complex": 500, "tabmwp_test1k": 850}
-"""Items whose picture was cut from the slice."""
+BY_REFERENCE = {
+    "vsr": 6_489, "chartqa_test_complex": 500, "opencqa_test": 1_159, "tabmwp_test1k": 850, "nlvr_test": 600,
+    "vsr_random_test": 2_195, "vsr_zeroshot_test": 1_222, "mathvista_testmini": 1_000,
+}  # fmt: skip
+"""Records whose picture is not in the slice and known by its name."""
 REPAIRED = {"opencqa": {"extension_corrected": 68}, "scibench": {"extension_corrected": 10}}
 
 
@@ -56,9 +58,9 @@ def catalog() -> Iterator[Catalog]:
 
 
 @pytest.fixture(scope="module")
-def real(catalog: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Built:
+def real(catalog: Catalog, real_store: Store) -> Built:
     """A release of everything, made once."""
-    return build(catalog, Store.open(str(tmp_path_factory.mktemp("real"))))
+    return build(catalog, real_store)
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +93,9 @@ def test_benchmarks_are_read_by_rows_alone(catalog: Catalog, store: Store, name:
     benchmark = catalog.benchmarks[name]
     counts = Ingest(catalog, benchmark).run(store, InProcessPool()).manifest["counts"]
     assert counts["records"] == BENCHMARKS[name] == benchmark.expected.records
-    missing = NOT_IN_THE_SLICE.get(name, 0)
-    assert counts["rejected"] == ({"missing_image": missing} if missing else {})
-    assert counts["samples"] == BENCHMARKS[name] - missing
+    assert counts["rejected"] == {}
+    assert counts["samples"] == BENCHMARKS[name]
+    assert counts.get("by_reference", 0) == BY_REFERENCE.get(name, 0)
 
 
 def test_every_benchmark_is_listed_here(catalog: Catalog):
@@ -127,7 +129,10 @@ def test_pages_that_look_alike_are_no_duplicates(verdicts: pl.DataFrame):
 def test_the_release_of_everything_holds(real: Built, verdicts: pl.DataFrame):
     found = verify(real.folder, InProcessPool())
     assert found.problems == []
-    assert found.num_samples == (verdicts["verdict"] == "keep").sum()
+    final = pl.read_parquet(real.folder / "verdicts.parquet")
+    unseen = final.filter(pl.col("reason") == "no_pixels")
+    assert unseen["source"].unique().to_list() == ["vsr"]
+    assert found.num_samples + len(unseen) == (verdicts["verdict"] == "keep").sum()
     for name, counts in real.release.manifest["conservation"].items():
         assert counts["records"] == RECORDS[name]
         assert counts["samples"] == counts["kept"] + sum(counts["dropped"].values())

@@ -18,6 +18,7 @@ from curation.runtime.pool import InProcessPool
 from curation.sources.readers import read, survey
 from curation.sources.records import Batch
 from curation.steps.clean import Clean
+from curation.steps.decontaminate import Decontaminate
 from curation.steps.deduplicate import Deduplicate
 from curation.steps.ingest import Ingest
 from curation.steps.measure import Measure
@@ -66,10 +67,10 @@ def write_files(folder: Path, files: Mapping[str, bytes | str]) -> Path:
     return folder
 
 
-def write_catalog(folder: Path, sources: Mapping[str, Any]) -> Catalog:
+def write_catalog(folder: Path, sources: Mapping[str, Any], benchmarks: Mapping[str, Any] | None = None) -> Catalog:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "catalog.yaml"
-    path.write_text(yaml.safe_dump({"sources": dict(sources)}, sort_keys=False, allow_unicode=True))
+    path.write_text(yaml.safe_dump({"sources": dict(sources), "benchmarks": dict(benchmarks or {})}, sort_keys=False, allow_unicode=True))
     return load_catalog(path)
 
 
@@ -265,6 +266,11 @@ def build(
         if mixture.dedup
     }
     pooled = Deduplicate(mixture.dedup).run(cleaned, store, signed, pool)
+    if mixture.decontaminate is not None:
+        names = mixture.decontaminate.names(list(catalog.benchmarks))
+        benchmarks = {name: Ingest(catalog, catalog.benchmarks[name]).run(store, pool) for name in names}
+        prompts = {row.name: row.prompt_texts for row in rows}
+        pooled = Decontaminate(mixture.decontaminate, prompts).run(pooled, ingested, benchmarks, store, pool)
     measured = {name: Measure(name).run(artefact, store, pool) for name, artefact in ingested.items()}
     Survivors().run(ingested, measured, pooled, store)
     return Built(ingested, pooled, Shard(catalog, mixture).run(ingested, pooled, store, pool, accepted))
