@@ -14,6 +14,7 @@ from curation.errors import PlanError
 from curation.facts import Bools, Ints, read_ids
 from curation.mixture import Mixture, participants
 from curation.picking import held, is_counted_by_hand, needed_columns
+from curation.steps.decontaminate import decontaminated_fingerprint
 from curation.steps.deduplicate import pool_fingerprint
 from curation.steps.measure import facts_fingerprint
 from curation.steps.survivors import survivors_fingerprint
@@ -95,7 +96,7 @@ def ingested_counts(store: Store, catalog: Catalog, mixture: Mixture) -> Counts:
     ingested = {name: latest(store.root / "sources" / name) for name in sources}
     missing = [name for name, folder in ingested.items() if folder is None]
     warnings = [f"not ingested yet: {', '.join(missing)}"] if missing else []
-    survivors = None if missing else _survivors(store, sorted(sources), mixture.dedup)
+    survivors = None if missing else _survivors(store, sorted(sources), catalog, mixture)
     if survivors is None:
         warnings.append("counts are those before cleaning and de-duplication; `curate build` does both")
     available: dict[str, int] = {}
@@ -108,6 +109,10 @@ def ingested_counts(store: Store, catalog: Catalog, mixture: Mixture) -> Counts:
             continue
         manifest = read_manifest(folder)
         samples = int(manifest["counts"]["samples"])
+        if unseen := manifest["counts"].get("by_reference"):
+            warnings.append(
+                f"{name}: {unseen:,} samples have pictures known by reference only; no release holds them till then"
+            )
         facts = store.facts(name, facts_fingerprint(folder.name))
         if not is_published(facts):
             available[name] = samples
@@ -146,7 +151,7 @@ def _loss(name: str, samples: int, kept: int) -> list[str]:
     return []
 
 
-def _survivors(store: Store, names: list[str], spec: DedupSpec | None) -> tuple[Path, dict[str, Any]] | None:
+def _survivors(store: Store, names: list[str], catalog: Catalog, mixture: Mixture) -> tuple[Path, dict[str, Any]] | None:
     """Folder and manifest of the rows that the pool of these sources keeps; None when it is not made yet."""
     signatures = {name: latest(store.root / "signatures" / name) for name in names}
     facts = {name: latest(store.root / "facts" / name) for name in names}
@@ -154,7 +159,14 @@ def _survivors(store: Store, names: list[str], spec: DedupSpec | None) -> tuple[
     measured = {name: folder.name for name, folder in facts.items() if folder is not None}
     if len(made) < len(names) or len(measured) < len(names):
         return None
-    folder = store.survivors(survivors_fingerprint(pool_fingerprint(made, spec), measured))
+    pool = pool_fingerprint(made, mixture.dedup)
+    if mixture.decontaminate is not None:
+        held = {row: latest(store.root / "benchmarks" / row) for row in mixture.decontaminate.names(list(catalog.benchmarks))}
+        benchmarks = {row: folder.name for row, folder in held.items() if folder is not None}
+        if len(benchmarks) < len(held):
+            return None
+        pool = decontaminated_fingerprint(pool, benchmarks, mixture.decontaminate)
+    folder = store.survivors(survivors_fingerprint(pool, measured))
     return (folder, read_manifest(folder)) if is_published(folder) else None
 
 

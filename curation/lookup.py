@@ -107,8 +107,10 @@ def _life_of_sample(store: Store, sample: Mapping[str, Any], release: Path | Non
 
 def _twin(store: Store, twin_id: str | None) -> Mapping[str, Any] | None:
     match = _SAMPLE_ID.fullmatch(twin_id) if twin_id else None
+    if match is None:
+        return None
     is_twin = pl.col("sample_id") == twin_id
-    found = _samples(store, match["source"], is_twin) or _items(store, match["source"], is_twin) if match else []
+    found = _samples(store, match["source"], is_twin) or _items(store, match["source"], is_twin)
     return found[0] if found else None
 
 

@@ -442,6 +442,24 @@ def explore(
 
 
 @app.command()
+def leakage(
+    release: Annotated[str, typer.Argument(help="A release's folder, or its mixture's name.")], json: JsonOption = False
+) -> None:
+    """How much of each benchmark the sources of a release hold, and how many samples were dropped for it."""
+    from curation.lookup import find_release
+    from curation.store import Store, read_manifest
+    from flows.views import as_json, leakage_table
+
+    rows = read_manifest(find_release(Store.at(_Globals.root), release)).get("leakage")
+    if rows is None:
+        _fail(f"{release} was held against no benchmark; say `decontaminate: all` in its mixture and build it again", 1)
+    elif json:
+        print(as_json({"leakage": rows}))  # noqa: T201
+    else:
+        Console().print(leakage_table(rows))
+
+
+@app.command()
 def serve(mixture: MixtureArgument = "mixtures/cambrian-10m.yaml") -> None:
     """Serve the scheduled flows: nightly ingestion, and a weekly release of MIXTURE. Runs until stopped."""
     from curation.mixture_file import load_curriculum

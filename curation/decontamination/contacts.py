@@ -14,7 +14,13 @@ from curation.decontamination.ngrams import covers, ngrams, without_templates
 from curation.decontamination_spec import DecontaminationSpec, Signal
 from curation.tables import ROLES
 
-CONTACTS: dict[str, type[pl.DataType]] = {"sample_id": pl.String, "benchmark": pl.String, "signal": pl.String, "item_id": pl.String, "cover": pl.Float64}
+CONTACTS: dict[str, type[pl.DataType]] = {
+    "sample_id": pl.String,
+    "benchmark": pl.String,
+    "signal": pl.String,
+    "item_id": pl.String,
+    "cover": pl.Float64,
+}
 HITS: dict[str, type[pl.DataType]] = {"benchmark": pl.String, "item_id": pl.String, "signal": pl.String}
 PICTURE_HITS: dict[str, type[pl.DataType]] = {"benchmark": pl.String, "pixels": pl.String}
 """Pictures of benchmarks that samples show."""

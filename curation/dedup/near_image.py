@@ -324,7 +324,7 @@ def _lies_on(
     recoloured = np.abs(_chroma(whole, left) - _chroma(cut, right))
     same = ~is_other.any((1, 2)) & (either_grey | (recoloured.max((1, 2, 3)) <= rule.colour))
     overlaid: npt.NDArray[np.bool_] = (is_other.mean((1, 2)) < may_differ) & (either_grey | _mostly(recoloured, rule))
-    return same | overlaid
+    return np.asarray(same | overlaid, np.bool_)
 
 
 def _variation(luma: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -21,13 +21,13 @@ import pyarrow.parquet as pq
 from curation.balance import Plan, plan
 from curation.catalog import Catalog, Category
 from curation.decontamination_spec import LEAKAGE_NAME
-from curation.references import lacking_pixels, without_pixels
 from curation.errors import PlanError
 from curation.facts import PLACES, read_source
 from curation.fingerprint import fingerprint
 from curation.guard import check_guard
 from curation.mixture import Mixture, participants
 from curation.picking import chosen, held, is_counted_by_hand, kept_rows, left_out
+from curation.references import lacking_pixels, without_pixels
 from curation.rendering import RENDERED, SourceFacts, rendered_row, rendered_rows, without_turns
 from curation.report import write_report
 from curation.runtime.pool import Pool
@@ -224,7 +224,11 @@ class Shard:
                 "pool": pool_verdicts.fingerprint,
                 "sources": {name: artefact.fingerprint for name, artefact in sorted(ingested.items())},
             },
-            **({"leakage": pl.read_parquet(leaked).to_dicts()} if (leaked := pool_verdicts.folder / LEAKAGE_NAME).exists() else {}),
+            **(
+                {"leakage": pl.read_parquet(leaked).to_dicts()}
+                if (leaked := pool_verdicts.folder / LEAKAGE_NAME).exists()
+                else {}
+            ),
             "conservation": {name: _conservation(name, ingested[name], pool_verdicts) for name in sorted(ingested)},
             "versions": versions(),
             "created": created_now(),

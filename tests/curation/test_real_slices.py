@@ -89,9 +89,9 @@ def test_every_record_is_a_sample_or_rejected(real: Built, name: str):
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_benchmarks_are_read_by_rows_alone(catalog: Catalog, store: Store, name: str):
+def test_benchmarks_are_read_by_rows_alone(catalog: Catalog, real_store: Store, name: str):
     benchmark = catalog.benchmarks[name]
-    counts = Ingest(catalog, benchmark).run(store, InProcessPool()).manifest["counts"]
+    counts = Ingest(catalog, benchmark).run(real_store, InProcessPool()).manifest["counts"]
     assert counts["records"] == BENCHMARKS[name] == benchmark.expected.records
     assert counts["rejected"] == {}
     assert counts["samples"] == BENCHMARKS[name]

@@ -70,7 +70,9 @@ def write_files(folder: Path, files: Mapping[str, bytes | str]) -> Path:
 def write_catalog(folder: Path, sources: Mapping[str, Any], benchmarks: Mapping[str, Any] | None = None) -> Catalog:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "catalog.yaml"
-    path.write_text(yaml.safe_dump({"sources": dict(sources), "benchmarks": dict(benchmarks or {})}, sort_keys=False, allow_unicode=True))
+    path.write_text(
+        yaml.safe_dump({"sources": dict(sources), "benchmarks": dict(benchmarks or {})}, sort_keys=False, allow_unicode=True)
+    )
     return load_catalog(path)
 
 

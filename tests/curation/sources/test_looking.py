@@ -63,7 +63,9 @@ def test_merging_again_changes_nothing(merged: tuple):
 
 def test_a_later_part_refers_to_what_is_stored(merged: tuple):
     _, folder = merged
-    look_at_pictures(LookTask(str(folder / "root"), Images(path="x"), ["a.png", "b.png"], str(folder), 100_000))
+    look_at_pictures(
+        LookTask(str(folder / "root"), Images(path="x"), ["a.png", "b.png"], str(folder / "folder"), str(folder), 100_000)
+    )
     facts = folder / "later.parquet"
     assert (
         merge_tars([looked_path(folder, 100_000)], folder / "folder", facts, images=Images(path="x"), first_tar=7, earlier=[folder / "facts.parquet"])
