@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 
 from curation.catalog import Catalog, Source
-from curation.dedup_spec import DedupSpec
 from curation.errors import PlanError
 from curation.facts import Bools, Ints, read_ids
 from curation.mixture import Mixture, participants

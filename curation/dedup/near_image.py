@@ -36,6 +36,7 @@ _FREQUENCIES = 8
 _NEUTRAL = 128
 _BATCH = 2_048
 _PROMISING = 0.25
+_COARSE = 4
 _VISIBLE, _PLAIN = 24, 3
 _EXHAUSTIVE = 8_192
 _CELLS_AT_ONCE = 1 << 24
@@ -346,11 +347,9 @@ def _mostly(gap: Floats, rule: LookAlikeRule) -> npt.NDArray[np.bool_]:
 
 def _is_promising(ours: Floats, theirs: Floats, start: npt.NDArray[np.float64], contrast: Floats) -> npt.NDArray[np.bool_]:
     """Whether coarse cells agree well enough under the proposed window for fitting to be worth its time."""
-    coarse = 4
-    small, other = (
-        part.reshape(len(part), LUMA_SIDE // coarse, coarse, LUMA_SIDE // coarse, coarse).mean((2, 4))
-        for part in (ours, theirs)
-    )
+    cells = LUMA_SIDE // _COARSE
+    coarse = (len(ours), cells, _COARSE, cells, _COARSE)
+    small, other = (part.reshape(coarse).mean((2, 4)) for part in (ours, theirs))
     gap = np.abs(small - warped(other, start))
     return np.asarray(gap.mean((1, 2)) <= _PROMISING * (contrast + 10), np.bool_)
 

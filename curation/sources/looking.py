@@ -31,6 +31,7 @@ FACTS = pa.schema(
 )
 _SAME_ENCODING = {"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tiff": "tif"}
 _COPY_BYTES = 4 << 20
+_MEMBER = ("sha256", "extension", "num_bytes", "offset")
 THUMBNAILS_SUFFIX = ".thumbnails"
 
 
@@ -156,10 +157,10 @@ def merge_tars(
     placed = [stored] if len(stored) else []
     next_tar = first_tar
     for number, path in enumerate(looked):
-        kept = distinct.filter(pl.col("tar") == number).sort("offset").select("sha256", "extension", "num_bytes", "offset", "pixels")
+        kept = distinct.filter(pl.col("tar") == number).sort("offset").select(*_MEMBER, "pixels")
         if len(kept):
             _copy_thumbnails(path, folder / f"thumbnails-{next_tar:05d}.parquet", kept["pixels"])
-            offsets = _copy_members(path.with_suffix(".tar"), folder / f"images-{next_tar:05d}.tar", kept.drop("pixels"))
+            offsets = _copy_members(path.with_suffix(".tar"), folder / f"images-{next_tar:05d}.tar", kept.select(_MEMBER))
             places = kept.select("sha256").with_columns(
                 tar=pl.lit(next_tar, pl.Int32), offset=pl.Series(offsets, dtype=pl.Int64)
             )
@@ -187,7 +188,7 @@ def _known_by_name(facts: pl.DataFrame, images: Images) -> pl.DataFrame:
     known |= {column: pl.lit(False) for column in ("is_misnamed", "is_moved")}
     known |= {column: pl.lit(None) for column in ("reason", "detail")}
     filled = [pl.when(is_missing).then(value).otherwise(pl.col(column)).alias(column) for column, value in known.items()]
-    return facts.with_columns(filled).cast(facts.schema)  # type: ignore[arg-type]
+    return facts.with_columns(filled).cast(facts.schema)
 
 
 def _one_a_ref(facts: pl.DataFrame) -> pl.DataFrame:

@@ -34,7 +34,8 @@ REJECTED = {
 }
 BENCHMARKS = {
     "chartqa_test_complex": 733, "opencqa_test": 1_159, "tabmwp_test1k": 1_000, "nlvr_test": 600, "gsm8k_test": 1_319,
-    "vsr_random_test": 2_195, "vsr_zeroshot_test": 1_222, "scienceqa_img_test": 65, "mathvista_testmini": 1_000, "mathvision": 200, "theoremqa_test": 800,
+    "vsr_random_test": 2_195, "vsr_zeroshot_test": 1_222, "scienceqa_img_test": 65, "mathvista_testmini": 1_000,
+    "mathvision": 200, "theoremqa_test": 800,
 }  # fmt: skip
 BY_REFERENCE = {
     "vsr": 6_489, "chartqa_test_complex": 500, "opencqa_test": 1_159, "tabmwp_test1k": 850, "nlvr_test": 600,

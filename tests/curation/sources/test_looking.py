@@ -16,6 +16,8 @@ FILES = {
     "d.jpeg": picture(4, "JPEG"),
 }
 
+NAMED = Images(path="x")
+
 
 def looked(folder: Path) -> list[Path]:
     return [looked_path(folder, number) for number in range(3)]
@@ -31,7 +33,7 @@ def merged(tmp_path: Path) -> tuple[pl.DataFrame, Path]:
     ):
         look_at_pictures(LookTask(str(root), Images(path="x"), refs, str(tmp_path), number))
     facts = tmp_path / "facts.parquet"
-    assert merge_tars(looked(tmp_path), tmp_path / "folder", facts, images=Images(path="x"), first_tar=4, earlier=[]) == 7
+    assert merge_tars(looked(tmp_path), tmp_path / "folder", facts, images=NAMED, first_tar=4, earlier=[]) == 7
     return pl.read_parquet(facts), tmp_path
 
 
@@ -57,18 +59,23 @@ def test_a_name_that_lies_is_noticed(merged: tuple):
 def test_merging_again_changes_nothing(merged: tuple):
     _, folder = merged
     before = {path.name: path.stat().st_mtime_ns for path in (folder / "folder").iterdir()}
-    assert merge_tars(looked(folder), folder / "folder", folder / "facts.parquet", images=Images(path="x"), first_tar=4, earlier=[]) == 7
+    assert merge_tars(looked(folder), folder / "folder", folder / "facts.parquet", images=NAMED, first_tar=4, earlier=[]) == 7
     assert {path.name: path.stat().st_mtime_ns for path in (folder / "folder").iterdir()} == before
 
 
 def test_a_later_part_refers_to_what_is_stored(merged: tuple):
     _, folder = merged
-    look_at_pictures(
-        LookTask(str(folder / "root"), Images(path="x"), ["a.png", "b.png"], str(folder / "folder"), str(folder), 100_000)
-    )
+    look_at_pictures(LookTask(str(folder / "root"), Images(path="x"), ["a.png", "b.png"], str(folder), 100_000))
     facts = folder / "later.parquet"
     assert (
-        merge_tars([looked_path(folder, 100_000)], folder / "folder", facts, images=Images(path="x"), first_tar=7, earlier=[folder / "facts.parquet"])
+        merge_tars(
+            [looked_path(folder, 100_000)],
+            folder / "folder",
+            facts,
+            images=NAMED,
+            first_tar=7,
+            earlier=[folder / "facts.parquet"],
+        )
         == 7
     )
     columns = ["ref", "tar", "offset"]
@@ -77,5 +84,5 @@ def test_a_later_part_refers_to_what_is_stored(merged: tuple):
 
 
 def test_no_pictures_at_all_are_merged_too(tmp_path: Path):
-    assert merge_tars([], tmp_path, tmp_path / "facts.parquet", images=Images(path="x"), first_tar=2, earlier=[]) == 2
+    assert merge_tars([], tmp_path, tmp_path / "facts.parquet", images=NAMED, first_tar=2, earlier=[]) == 2
     assert pl.read_parquet(tmp_path / "facts.parquet").is_empty()
