@@ -138,10 +138,14 @@ def archives_of_pictures(listing: Listing) -> Mapping[str, frozenset[str]]:
 
 
 def _members(path: Path) -> list[str]:
+    """Names in an archive; of one that is damaged those before the damage."""
+    names: list[str] = []
     try:
         if path.suffix.lower() == ".zip":
             with zipfile.ZipFile(path) as archive:
                 return archive.namelist()
-        return [member.name.removeprefix("./") for member in islice(tar_members(path), MAX_MEMBERS)]
+        for member in islice(tar_members(path), MAX_MEMBERS):
+            names.append(member.name.removeprefix("./"))
     except (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError):
-        return []
+        return names
+    return names

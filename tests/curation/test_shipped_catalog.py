@@ -8,7 +8,7 @@ import pytest
 from curation.catalog import Catalog, Category, HubDataset, ReleaseRows, Source, load_catalog
 from curation.errors import CatalogError
 from curation.format_prompts import PAPER_PROMPTS, prompt_for
-from curation.inputs import find_inputs
+from curation.inputs import find_records
 
 REPOSITORY = Path(__file__).parents[2]
 MIX_FILE = "sharegpt4v_mix665k_cap23k_coco-ap9k_lcs3k_sam9k_div2k.json"
@@ -131,9 +131,10 @@ def test_originals_are_named_where_they_are_known(paper: dict[str, Source]):
     assert [place.config for place in also["allava"] if isinstance(place, HubDataset)] == ["allava_laion", "allava_vflan"]
 
 
-def test_what_is_not_here_is_refused_with_where_it_is(catalog: Catalog):
+def test_records_that_are_not_here_are_said_to_be_where_they_are(catalog: Catalog):
+    source = catalog.source("dvqa")
     with pytest.raises(CatalogError, match=r"source 'dvqa': its records lie at cambrian-10m:dvqa_2325k\.json"):
-        find_inputs(catalog, catalog.source("dvqa"))
+        find_records(catalog, source, source.parts[0])
 
 
 def test_rows_of_a_release_are_the_only_location_of_the_legend(paper: dict[str, Source]):
