@@ -106,6 +106,7 @@ def _samples(source: str, ids: list[str], vocabulary: pa.Array, random: np.rando
         "origin_file": ["file"] * size,
         "origin_position": list(range(size)),
         "origin_id": [None] * size,
+        "annotation_file": [None] * size,
     }
     return pa.table(columns).cast(SAMPLES)
 

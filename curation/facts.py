@@ -43,7 +43,7 @@ def read_facts(samples: Path) -> pl.DataFrame:
     """The FACTS of one file of samples, and the column sample_id; only the columns that they need are read."""
     rows = pl.scan_parquet(samples).select(
         "sample_id",
-        pl.col("origin_file").alias("annotation_file"),
+        pl.coalesce("annotation_file", "origin_file").alias("annotation_file"),
         "num_tokens",
         "num_images",
         "num_turns",

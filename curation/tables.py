@@ -61,10 +61,12 @@ SAMPLES = pa.schema(
         pa.field("origin_file", pa.string()),
         pa.field("origin_position", pa.int64()),
         pa.field("origin_id", pa.string()),
+        pa.field("annotation_file", pa.string()),
     ]
 )
 """`num_tokens` counts words between white space (an estimate, no tokenizer); `origin_position` counts records, lines or rows
-from 0 within `origin_file`, a path relative to the source's root."""
+from 0 within `origin_file`, a path relative to the source's root; `annotation_file` is the file that a release says the record
+was taken from, null elsewhere."""
 
 REJECTED = pa.schema(
     [

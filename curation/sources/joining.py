@@ -66,5 +66,6 @@ def _facts_of(path: Path, refs: pl.Series) -> dict[str, Mapping[str, Any]]:
 
 
 def _origins(rows: Sequence[Mapping[str, Any]]) -> Origins:
-    files, positions, ids = ([row[name] for row in rows] for name in ("origin_file", "origin_position", "origin_id"))
-    return Origins(files, positions, ids)
+    names = ("origin_file", "origin_position", "origin_id", "annotation_file")
+    files, positions, ids, annotations = ([row[name] for row in rows] for name in names)
+    return Origins(files, positions, ids, annotations)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import orjson
 import pyarrow as pa
 
-from curation.catalog import Fields, Part, Text
+from curation.catalog import Fields, Part, ReleaseRows, Text
 from curation.sources import ADAPTERS
 from curation.sources.checks import checked, checked_text
 from curation.sources.columns import Said, Turns, text_column
@@ -30,6 +30,7 @@ MAPPED = pa.schema(
         pa.field("origin_file", pa.string()),
         pa.field("origin_position", pa.int64()),
         pa.field("origin_id", pa.string()),
+        pa.field("annotation_file", pa.string()),
         pa.field("turns", pa.list_(pa.string())),
         pa.field("refs", pa.list_(pa.string())),
         pa.field("raw", pa.binary()),
@@ -64,7 +65,7 @@ def map_chunk(task: MapTask) -> None:
     if task.part.images is not None:
         write_table(this.mapped, mapped.table())
     elif mapped.positions:
-        origins = Origins(mapped.files, mapped.positions, mapped.ids)
+        origins = Origins(mapped.files, mapped.positions, mapped.ids, mapped.annotations)
         write_table(this.samples, sample_table(task.source, Said.together(mapped.said), None, origins))
     this.finish(mapped.rejects, mapped.repairs)
 
@@ -144,6 +145,7 @@ class Mapped:
         self.files: list[str] = []
         self.positions: list[int] = []
         self.ids: list[str | None] = []
+        self.annotations: list[str | None] = []
         self.said: list[Said] = []
         self.turns: list[Turns] = []
         self.refs: list[list[str]] = []
@@ -152,16 +154,19 @@ class Mapped:
         self.rejects: list[Reject] = []
         self.repairs: Counter[str] = Counter()
 
-    def extend(self, file: str, positions: Sequence[int], ids: Sequence[str | None], said: Said) -> None:
+    def extend(
+        self, file: str, positions: Sequence[int], ids: Sequence[str | None], annotations: Sequence[str | None], said: Said
+    ) -> None:
         """Take a whole batch of text at once."""
         self.files.extend([file] * len(positions))
         self.positions.extend(positions)
         self.ids.extend(ids)
+        self.annotations.extend(annotations)
         self.said.append(said)
 
     def table(self) -> pa.Table:
         """Rows of MAPPED."""
-        columns = [self.files, self.positions, self.ids, self.turns, self.refs, self.raws, self.mended]
+        columns = [self.files, self.positions, self.ids, self.annotations, self.turns, self.refs, self.raws, self.mended]
         arrays = [pa.array(column, field.type) for column, field in zip(columns, MAPPED, strict=True)]
         return pa.Table.from_arrays(arrays, schema=MAPPED)
 
@@ -172,6 +177,7 @@ def map_batch(batch: Batch, root: Path, part: Part, mapped: Mapped) -> None:
     records, positions = _complete(batch, root, part, mapped)
     adapted = ADAPTERS[part.layout](records, part)
     ids = _upstream_ids(records, part.fields)
+    annotations = _annotation_files(records, part)
     mended = _kinds_of_repair(adapted.repairs)
     if part.images is None:
         rows, said = checked_text(adapted.rows, part)
@@ -182,7 +188,8 @@ def map_batch(batch: Batch, root: Path, part: Part, mapped: Mapped) -> None:
                 if isinstance(row, Unusable):
                     mapped.rejects.append(Reject.of(batch.file, position, row.reason, row.detail, _raw(record)))
             positions, ids = list(compress(positions, usable)), list(compress(ids, usable))
-        mapped.extend(batch.file, positions, ids, said)
+            annotations = list(compress(annotations, usable))
+        mapped.extend(batch.file, positions, ids, annotations, said)
         return
     refs = picture_refs(records, positions, batch.file, part)
     rows = checked(adapted.rows, refs, part)
@@ -194,11 +201,20 @@ def map_batch(batch: Batch, root: Path, part: Part, mapped: Mapped) -> None:
             continue
         mapped.positions.append(position)
         mapped.ids.append(upstream_id)
+        mapped.annotations.append(annotations[number])
         mapped.turns.append(row)
         mapped.files.append(batch.file)
         mapped.refs.append(found)
         mapped.raws.append(_raw(record)[:RAW_LIMIT_BYTES])
         mapped.mended.append(mended.get(number, []))
+
+
+def _annotation_files(records: Sequence[Record], part: Part) -> Sequence[str | None]:
+    """What the records of a release name as their `source`: the annotation file they were taken from. None elsewhere."""
+    if not isinstance(part.location, ReleaseRows):
+        return [None] * len(records)
+    named = (record.get("source") for record in records)
+    return [name if isinstance(name, str) else None for name in named]
 
 
 def _kinds_of_repair(repairs: Mapping[str, Sequence[int]]) -> dict[int, list[str]]:

@@ -17,11 +17,15 @@ _LAST_SPACE = 32  # in UTF-8 and ASCII, white space and control signs come befor
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """Where each sample of a table was found: file (relative to the source's root), position in it, upstream id."""
+    """Where each sample of a table was found: file (relative to the source's root), position in it, upstream id.
+
+    `annotations` are the annotation files that a release says its records were taken from; None elsewhere.
+    """
 
     files: Sequence[str]
     positions: Sequence[int]
     ids: Sequence[str | None]
+    annotations: Sequence[str | None] | None = None
 
 
 def sample_table(source: str, said: Said, images: Sequence[Sequence[Mapping[str, Any]]] | None, origins: Origins) -> pa.Table:
@@ -45,6 +49,7 @@ def sample_table(source: str, said: Said, images: Sequence[Sequence[Mapping[str,
         pa.array(origins.files, pa.string()),
         pa.array(origins.positions, pa.int64()),
         pa.array(origins.ids, pa.string()),
+        pa.array(origins.annotations or [None] * num_samples, pa.string()),
     ]
     return pa.Table.from_arrays(columns, schema=SAMPLES)
 

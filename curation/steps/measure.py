@@ -12,7 +12,7 @@ from curation.runtime.pool import Pool
 from curation.steps.step import Artefact, created_now
 from curation.store import Store, is_published, point_to_latest, publish, read_manifest, write_columns
 
-VERSION = 1
+VERSION = 2
 
 
 def facts_fingerprint(ingested: str) -> str:

@@ -65,6 +65,7 @@ def made_up(folder: Path, number: int) -> Path:
         "origin_file": ["f"] * number,
         "origin_position": np.arange(number),
         "origin_id": [None] * number,
+        "annotation_file": [None] * number,
     }
     path = folder / "samples-00000.parquet"
     write_table(path, pa.table({name: columns[name] for name in SAMPLES.names}, schema=SAMPLES))

@@ -70,6 +70,7 @@ def sample(source: str, question: str, answer: str, images: Sequence[bytes] = ()
         "origin_file": "records.json",
         "origin_position": 0,
         "origin_id": None,
+        "annotation_file": None,
     }
 
 

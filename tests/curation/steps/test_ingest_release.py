@@ -2,12 +2,14 @@
 
 import json
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from curation.errors import CatalogError
+from curation.mixture import Mixture
 from curation.sources import archive_looking
 from curation.steps.step import Artefact
 from curation.store import Store
@@ -23,7 +25,7 @@ from tests.support.release_world import (
     release_records,
     split_parts,
 )
-from tests.support.upstream import NotingPool, content, ingest, picture, rows, write_files
+from tests.support.upstream import NotingPool, build, content, ingest, picture, rows, write_files
 
 
 def ingested(folder: Path, store: Store, lines: list[Any], name: str = "dvqa", **more: bytes) -> Artefact:
@@ -141,6 +143,21 @@ def test_ids_need_not_be_unique(tmp_path: Path, store: Store):
     samples = rows(ingested(tmp_path, store, lines), "samples")
     assert samples["origin_id"].to_list() == ["7"] * 3
     assert samples["sample_id"].is_unique().all()
+
+
+def test_a_cap_by_annotation_file_counts_the_files_of_a_release(tmp_path: Path, store: Store):
+    """The release is one JSONL, but its records say which annotation files they were: the paper's caps count those."""
+    long = [record(n, "long.json", question=f"How long is {n}?") for n in range(20)]
+    short = [record(n, "short.json", question=f"How short is {n}?") for n in range(5)]
+    write_files(tmp_path / "up" / "mirror", release_files([*long, *short]))
+    both = {"both": {"category": "language", "location": {"release": "cambrian", "source": ["long.json", "short.json"]}}}
+    catalog = release_catalog(tmp_path / "up", {"root": "mirror"}, both)
+    samples = rows(ingest(catalog, "both", store), "samples")
+    assert Counter(samples["annotation_file"]) == {"long.json": 20, "short.json": 5}
+    assert build(catalog, store, Mixture(name="by-source", cap=10)).release.manifest["num_samples"] == 10
+    assert (
+        build(catalog, store, Mixture(name="by-file", cap=10, cap_unit="annotation_file")).release.manifest["num_samples"] == 15
+    )
 
 
 def test_a_source_without_any_record_says_so(tmp_path: Path, store: Store):
