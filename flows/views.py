@@ -66,15 +66,19 @@ def conservation_table(conservation: Mapping[str, Mapping[str, Any]], sources: M
 
 
 def leakage_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Benchmarks down, with how much of each all sources together hold and, indented, those that hold any."""
+    """Benchmarks down, with how much of each all sources together hold and, indented, those that hold any.
+
+    `hits`: its pictures that a sample shows. `pairs`, `asked`, `n-grams`: its items of which picture and question, the
+    question, or most n-grams are met.
+    """
     cells: list[tuple[Any, ...]] = []
     for row in sorted(rows, key=lambda row: (row["benchmark"], row["source"] != "*", row["source"])):
         name = row["benchmark"] if row["source"] == "*" else f"  in {row['source']}"
-        sizes = (row["images"], row["items"]) if row["source"] == "*" else ("", "")
+        size = row["images"] if row["source"] == "*" else ""
         percent = f"{row['image_percent']:.2f}%"
         found = (row["image_hits"], percent, row["image_and_question_items"], row["question_items"], row["cover_items"])
-        cells.append((name, *sizes, *found, row["dropped"]))
-    columns = ("benchmark", "images", "items", "image hits", "percent", "with question", "questions", "n-grams", "dropped")
+        cells.append((name, size, *found, row["dropped"]))
+    columns = ("benchmark", "images", "hits", "percent", "pairs", "asked", "n-grams", "dropped")
     return table("leakage", columns, cells)
 
 

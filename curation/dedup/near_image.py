@@ -37,7 +37,7 @@ _NEUTRAL = 128
 _BATCH = 2_048
 _PROMISING = 0.25
 _COARSE = 4
-_VISIBLE, _PLAIN = 24, 3
+_VISIBLE, _PLAIN, _LIGHT = 24, 3, 216
 _EXHAUSTIVE = 8_192
 _CELLS_AT_ONCE = 1 << 24
 _BANDS, _BAND_BITS = 16, 12
@@ -57,8 +57,10 @@ class LookAlikeRule:
     `faint`: pictures of less contrast, mostly blank pages, may differ by `faint_difference` only; below `blank` nothing but
     equal pixels counts.
 
-    `photo`: at most this share of a photograph's cells is plain (luma varies by 3 or less around). `overlaid`: the share of
-    its cells that may differ, as under a line of text; in a drawing, a number in a few cells makes another picture.
+    `photo`, `paper`: at most these shares of a photograph's cells are plain (luma varies by 3 or less around), and as light as
+    paper (216 or more); tables and charts have more of one or both. `overlaid`: the share of a photograph's cells that may
+    differ if they lie together (in a rectangle of at most `overlay_box` of the picture), as under a line of text; in a
+    drawing, a number in a few cells makes another picture.
     `crops`: cropped copies count, after fitting, of pictures of which at most `croppable` is plain or at least `busy` shows
     something (luma varies by more than 24 around), up to `cropped_colour` at the edges of colours.
     `mirrored`: whether mirror images count. `max_alike`: how many proposals a picture is compared with, the nearest first.
@@ -72,8 +74,10 @@ class LookAlikeRule:
     faint: float = 6.0
     faint_difference: float = 0.45
     blank: float = 0.5
-    photo: float = 0.1
+    photo: float = 0.4
+    paper: float = 0.3
     overlaid: float = 0.15
+    overlay_box: float = 0.25
     crops: bool = True
     croppable: float = 0.5
     busy: float = 0.3
@@ -120,6 +124,12 @@ class Thumbnails:
     def plain(self) -> npt.NDArray[np.float64]:
         """[n] share of cells in which nothing is to be seen: much of a drawing, little of a photograph."""
         share: npt.NDArray[np.float64] = (self.variation <= _PLAIN).mean((1, 2))
+        return share
+
+    @cached_property
+    def light(self) -> npt.NDArray[np.float64]:
+        """[n] share of cells that are as light as paper."""
+        share: npt.NDArray[np.float64] = (self.luma >= _LIGHT).mean((1, 2))
         return share
 
     @cached_property
@@ -291,7 +301,9 @@ def _is_alike(
     """For each pair whether its pictures look alike: as they lie, or else as cropped copies."""
     contrast = np.minimum(whole.contrast[left], cut.contrast[right])
     plain = np.maximum(whole.plain[left], cut.plain[right])
-    may_differ = np.where(plain <= rule.photo, rule.overlaid, 0.0)
+    light = np.maximum(whole.light[left], cut.light[right])
+    is_photo = (plain <= rule.photo) & (light <= rule.paper)
+    may_differ = np.where(is_photo, rule.overlaid, 0.0)
     either_grey = whole.is_grey[left] | cut.is_grey[right]
     bound = np.where(contrast < rule.faint, rule.faint_difference, rule.difference) * (contrast + 10)
     far = np.abs(whole.luma[left].astype(np.int16) - cut.luma[right]) > bound[:, None, None]
@@ -324,7 +336,7 @@ def _lies_on(
     either_grey = whole.is_grey[left] | cut.is_grey[right]
     recoloured = np.abs(_chroma(whole, left) - _chroma(cut, right))
     same = ~is_other.any((1, 2)) & (either_grey | (recoloured.max((1, 2, 3)) <= rule.colour))
-    overlaid: npt.NDArray[np.bool_] = (is_other.mean((1, 2)) < may_differ) & (either_grey | _mostly(recoloured, rule))
+    overlaid: npt.NDArray[np.bool_] = _lies_together(is_other, may_differ, rule) & (either_grey | _mostly(recoloured, rule))
     return np.asarray(same | overlaid, np.bool_)
 
 
@@ -337,6 +349,16 @@ def _variation(luma: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     low = np.minimum(np.minimum(low[..., :-2], low[..., 1:-1]), low[..., 2:])
     varies: npt.NDArray[np.uint8] = high - low
     return varies
+
+
+def _lies_together(
+    is_other: npt.NDArray[np.bool_], may_differ: npt.NDArray[np.float64], rule: LookAlikeRule
+) -> npt.NDArray[np.bool_]:
+    """Whether the cells that differ are few, and within one small rectangle."""
+    sides = (np.asarray(is_other.any(axis), np.bool_) for axis in (2, 1))
+    height, width = (LUMA_SIDE - side.argmax(1) - side[:, ::-1].argmax(1) for side in sides)
+    together: npt.NDArray[np.bool_] = (is_other.mean((1, 2)) < may_differ) & (height * width <= rule.overlay_box * LUMA_SIDE**2)
+    return together
 
 
 def _mostly(gap: Floats, rule: LookAlikeRule) -> npt.NDArray[np.bool_]:
@@ -372,7 +394,7 @@ def _is_crop(
     gap = np.abs(colours - recoloured).reshape(-1, CHROMA_SIDE, CHROMA_SIDE)
     off_colour = blurred(gap).reshape(len(ours), -1).max(1)
     same = ~is_other.any((1, 2)) & (either_grey | (off_colour <= rule.cropped_colour))
-    overlaid = (is_other.mean((1, 2)) < may_differ) & (either_grey | _mostly(np.abs(colours - recoloured), rule))
+    overlaid = _lies_together(is_other, may_differ, rule) & (either_grey | _mostly(np.abs(colours - recoloured), rule))
     fits: npt.NDArray[np.bool_] = same | overlaid
     return fits
 
