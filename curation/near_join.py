@@ -74,6 +74,10 @@ class Matches:
     similarities: Similarities
     until: int
 
+    def taken(self, chosen: npt.NDArray[np.bool_]) -> "Matches":
+        """The chosen ones."""
+        return Matches(self.worse[chosen], self.better[chosen], self.similarities[chosen], self.until)
+
 
 @dataclass(frozen=True, slots=True)
 class NearJoin:

@@ -65,9 +65,15 @@ def sign_source(source: Source, ingested: Artefact, spec: DedupSpec, job: Job) -
 
 
 @task(name="deduplicate", cache_policy=NO_CACHE, persist_result=False)
-def deduplicate(spec: DedupSpec | None, cleaned: Mapping[str, Artefact], signed: Mapping[str, Artefact], job: Job) -> Artefact:
+def deduplicate(
+    spec: DedupSpec | None,
+    cleaned: Mapping[str, Artefact],
+    signed: Mapping[str, Artefact],
+    ingested: Mapping[str, Artefact],
+    job: Job,
+) -> Artefact:
     """Verdicts over all sources."""
-    return Deduplicate(spec).run(cleaned, job.store, signed, job.pool)
+    return Deduplicate(spec).run(cleaned, job.store, signed, job.pool, ingested)
 
 
 @task(name="decontaminate", cache_policy=NO_CACHE, persist_result=False)
@@ -157,7 +163,7 @@ def _build_one(written: WrittenMixture, accepted: Sequence[str], job: Job) -> Ar
     spec = written.mixture.dedup
     signed = {row.name: sign_source.submit(row, ingested[row.name], spec, job) for row in rows if spec}
     benchmarks = _benchmarks(written.mixture, job)
-    pooled = deduplicate(spec, cleaned, _results(signed), job)
+    pooled = deduplicate(spec, cleaned, _results(signed), ingested, job)
     pool = decontaminate(written.mixture, pooled, ingested, benchmarks, job)
     note_survivors(ingested, measured, pool, job)
     return write_release(written, ingested, pool, accepted, job)

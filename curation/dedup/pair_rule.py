@@ -6,8 +6,10 @@
     same pictures and question, other answer             conflict: kept, or the preferred one stays, or none
     no pictures, same or near text                       duplicate
 
-Items are what is compared: whole samples, or question-answer turns. Pictures are compared by a key: equal for the same pixels
-in the same order (or, given clusters of verified look-alikes, for the same clusters).
+Items are what is compared: whole samples, or question-answer turns. Pictures are compared by a key, equal for the same pixels
+in the same order. Where look-alikes count as the same pictures, items whose pictures *may* be alike (`groups`) are compared
+too, and a match counts only when the pictures of these very two samples were verified against each other, place by place: never
+through a third one's. Contradictions and picture reuse are told of the same pixels only.
 """
 
 from dataclasses import dataclass
@@ -16,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from curation.dedup.buckets import Labels
+from curation.dedup.buckets import Capped, Labels, Pairs, candidate_pairs, split_pairs
 from curation.dedup.keepers import CONFLICTING, KEPT, NO_GROUP, NOBODY
+from curation.dedup.look_alikes import NOT_ALIKE, LookAlikes
 from curation.dedup.shingles import Hashes
 from curation.dedup_spec import DedupSpec
 from curation.tables import Int64s, mix_bits
@@ -34,12 +37,14 @@ class Items:
     """All items of a pool, those of one sample side by side in the order of its turns.
 
     `sample` is the row of each item's sample in the table of samples; `turn` is -1 for a whole sample; `pictures` are keys
-    (NO_PICTURES for none); `takes_part` is false where the sample was dropped by itself.
+    (NO_PICTURES for none), `groups` keys that are equal where pictures may count as the same: for equal `pictures` at least.
+    `takes_part` is false where the sample was dropped by itself.
     """
 
     sample: Int64s
     turn: Int64s
     pictures: Hashes
+    groups: Hashes
     questions: Hashes
     answers: Hashes
     numbers: Hashes
@@ -96,7 +101,7 @@ def contest(items: Items, rank: Int64s, spec: DedupSpec) -> Contest:
     labels = np.full(len(items), NOBODY, np.uint32)
     labels[order[entrants]] = label[entrants]
     numbers = items.numbers if spec.same_numbers else np.zeros(len(items), np.uint64)
-    groups = _combined(items.pictures, numbers)
+    groups = _combined(items.groups, numbers)
     rivals = np.full(len(entrants), NO_GROUP, np.uint32)
     if spec.conflicts == "prefer" and spec.key == "conversation":
         rivals = askers(items, order[entrants])
@@ -113,6 +118,29 @@ def askers(items: Items, chosen: Int64s) -> Labels:
     groups = np.full(len(chosen), NO_GROUP, np.uint32)
     groups[is_shared] = np.unique(first[is_shared], return_inverse=True)[1]
     return groups
+
+
+def said_alike(items: Items, field: Contest, cap: int) -> tuple[Pairs, Capped]:
+    """Pairs of entrants that say the very same on other pictures of their group, sorted; and what the `cap` on those to compare
+    with left out. Texts too short for n-grams are among them, and all that `text: exact` asks for."""
+    chosen = field.order[field.entrants]
+    labels = np.flatnonzero(items.groups[chosen] != items.pictures[chosen]).astype(np.uint32)
+    chosen = chosen[labels]
+    pairs, capped = candidate_pairs(
+        _combined(items.groups[chosen], items.questions[chosen], items.answers[chosen]), labels, cap
+    )
+    one, other = (field.order[field.entrants[side]] for side in split_pairs(pairs))
+    is_same = (items.questions[one] == items.questions[other]) & (items.answers[one] == items.answers[other])
+    return pairs[is_same], capped
+
+
+def show_the_same(items: Items, field: Contest, worse: Labels, better: Labels, looks: LookAlikes) -> npt.NDArray[np.bool_]:
+    """For pairs of entrants whether they show the same pixels, or pictures that were verified to look alike."""
+    one, other = (field.order[field.entrants[side]] for side in (worse, better))
+    same: npt.NDArray[np.bool_] = items.pictures[one] == items.pictures[other]
+    rest = np.flatnonzero(~same)
+    same[rest] = looks.differing_bits(items.sample[one[rest]], items.sample[other[rest]]) != NOT_ALIKE
+    return same
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import polars as pl
 from curation.dedup.buckets import Labels
 from curation.dedup.exact import STAGE
 from curation.dedup.keepers import CONFLICTING, KEPT, NEAR, NO_GROUP
+from curation.dedup.look_alikes import LookAlikes
 from curation.dedup.pair_rule import EXACT, NO_PICTURES, Items, Outcome, askers
 from curation.dedup.similarity import ANSWERS, BOTH_EMPTY, QUESTIONS, REMAINDER, WHOLE, Similarities
 from curation.dedup_spec import DedupSpec
@@ -77,9 +78,16 @@ def sample_decisions(items: Items, decided: Outcome, num_samples: int) -> Sample
 
 
 def verdict_rows(
-    samples: pl.DataFrame, rows: Int64s, decisions: SampleDecisions, items: Items, measured: Measured, spec: DedupSpec
+    samples: pl.DataFrame,
+    rows: Int64s,
+    decisions: SampleDecisions,
+    items: Items,
+    measured: Measured,
+    spec: DedupSpec,
+    looks: LookAlikes | None = None,
 ) -> pl.DataFrame:
-    """VERDICTS of some rows of `samples` (columns sample_id, source, reason), in that order."""
+    """VERDICTS of some rows of `samples` (columns sample_id, source, reason), in that order; `looks` where pictures that look
+    alike count as the same."""
     own = samples[rows]
     state, twin = decisions.state[rows], decisions.twin[rows]
     is_clean_drop = own["reason"].is_not_null().to_numpy()
@@ -93,7 +101,7 @@ def verdict_rows(
     frame = own.select("sample_id", "source", clean_reason="reason").with_columns(
         reason,
         twins["twin_id"],
-        pl.Series("detail", _details(rows, decisions, items, measured, spec, is_clean_drop).tolist(), pl.String),
+        pl.Series("detail", _details(rows, decisions, items, measured, spec, looks, is_clean_drop).tolist(), pl.String),
     )
     is_clean = pl.col("clean_reason").is_not_null()
     return frame.select(
@@ -113,33 +121,55 @@ def _details(
     items: Items,
     measured: Measured,
     spec: DedupSpec,
+    looks: LookAlikes | None,
     is_clean_drop: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.object_]:
     details = np.full(len(rows), None, object)
     state, first = decisions.state[rows], decisions.first_item[rows]
-    shown = np.where(items.pictures[first] == NO_PICTURES, "no pictures", "same pixels") if len(rows) else np.zeros(0, str)
+    shown = _shown(rows, decisions, items, looks)
+    everywhere = "same pixels" if looks is None else "same pictures or on look-alikes"
     said = "question" if spec.key == "question" else "turns"
     is_whole = decisions.num_items[rows] == 1
     for place in np.flatnonzero((state == EXACT) & ~is_clean_drop):
         details[place] = f"same pixels and same normalised {said}"
     near = np.flatnonzero((state == NEAR) & is_whole)
+    twins = decisions.first_item[decisions.twin[rows]] if len(rows) else first
+    says_same = (items.questions[first] == items.questions[twins]) & (items.answers[first] == items.answers[twins])
     for place, found in zip(near, measured.of(first[near]).tolist(), strict=True):
-        details[place] = f"{shown[place]}, near {said}: {similarity_text(found)}"
+        is_same = says_same[place]
+        details[place] = f"{shown[place]}, " + (
+            f"same normalised {said}" if is_same else f"near {said}: {similarity_text(found)}"
+        )
     for place in np.flatnonzero((state == NEAR) & ~is_whole):
-        details[place] = f"same pixels, and every one of its {decisions.num_items[rows[place]]} turns is near one of the twin's"
+        details[place] = (
+            f"{shown[place]}, and every one of its {decisions.num_items[rows[place]]} turns is near one of the twin's"
+        )
     for place in np.flatnonzero(state == CONFLICTING):
         rule = "the preferred answer is kept" if spec.conflicts == "prefer" else "none of them is kept"
         details[place] = f"same pixels and same question, other answer; {rule}"
     for place in np.flatnonzero(state == _REPEATED):
         details[place] = (
-            f"each of its {decisions.num_items[rows[place]]} turns is said elsewhere on the same pixels; one twin named"
+            f"each of its {decisions.num_items[rows[place]]} turns is said elsewhere on the {everywhere}; one twin named"
         )
     removed = decisions.num_items[rows] - decisions.num_kept[rows]
     for place in np.flatnonzero((state == KEPT) & (removed > 0) & ~is_clean_drop):
         details[place] = (
-            f"{removed[place]} of its {decisions.num_items[rows[place]]} turns removed: said elsewhere on the same pixels"
+            f"{removed[place]} of its {decisions.num_items[rows[place]]} turns removed: said elsewhere on the {everywhere}"
         )
     return details
+
+
+def _shown(rows: Int64s, decisions: SampleDecisions, items: Items, looks: LookAlikes | None) -> npt.NDArray[np.object_]:
+    """For each of `rows` in words what its pictures and its twin's have in common."""
+    shown = np.full(len(rows), "same pixels", object)
+    first, twin = decisions.first_item[rows], decisions.twin[rows]
+    shown[items.pictures[first] == NO_PICTURES] = "no pictures"
+    has_other = np.flatnonzero(twin >= 0)
+    has_other = has_other[items.pictures[first[has_other]] != items.pictures[decisions.first_item[twin[has_other]]]]
+    if looks is not None:
+        bits = looks.differing_bits(rows[has_other], twin[has_other])
+        shown[has_other] = [f"pictures look alike (hashes differ in {number} of 64 bits)" for number in bits.tolist()]
+    return shown
 
 
 def similarity_text(found: list[float]) -> str:

@@ -54,8 +54,12 @@ class Deduplicate:
         store: Store,
         signed: Mapping[str, Artefact] | None = None,
         pool: Pool | None = None,
+        ingested: Mapping[str, Artefact] | None = None,
     ) -> Artefact:
-        """The published verdicts, made now unless they are there already. `signed` is needed where there is a `spec`."""
+        """The published verdicts, made now unless they are there already.
+
+        `signed` is needed where there is a `spec`, `ingested` (for pictures) where that says `near_images`.
+        """
         inputs = {name: artefact.fingerprint for name, artefact in cleaned.items()}
         folder = store.pool(pool_fingerprint(inputs, self.spec))
         if not is_published(folder):
@@ -66,7 +70,8 @@ class Deduplicate:
                 # Compiled code is loaded only where it is used.
                 from curation.steps.near_pool import NearPool
 
-                near = NearPool(self.spec, cleaned, signed or {}, store.work("pool", folder.name), pool or InProcessPool())
+                work = store.work("pool", folder.name)
+                near = NearPool(self.spec, cleaned, signed or {}, ingested or {}, work, pool or InProcessPool())
                 facts = near.write(folder)
             publish(folder, _manifest(folder, inputs) | facts)
         store.discard_work("pool", folder.name)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,27 @@ import numpy as np
 import polars as pl
 
 from curation.dedup.boilerplate import boilerplate
-from curation.dedup.buckets import Capped
+from curation.dedup.buckets import Capped, Pairs, join_pairs, split_pairs
 from curation.dedup.keepers import NOBODY, Sweep
+from curation.dedup.look_alikes import LookAlikes
 from curation.dedup.minhash import Boilerplate
-from curation.dedup.pair_rule import Contest, Items, Outcome, contest, outcome, picture_reuse, preferred
+from curation.dedup.pair_rule import (
+    Contest,
+    Items,
+    Outcome,
+    contest,
+    outcome,
+    picture_reuse,
+    preferred,
+    said_alike,
+    show_the_same,
+)  # fmt: skip
 from curation.dedup.shingles import Hashes
+from curation.dedup.similarity import BOTH_EMPTY, WHOLE
 from curation.dedup.verdict_rows import Measured, conflicts, removed_turns, sample_decisions, verdict_rows
 from curation.dedup_spec import DedupSpec
-from curation.near_join import ItemFacts, ItemFile, NearJoin
+from curation.near_images import NearImages
+from curation.near_join import ItemFacts, ItemFile, Matches, NearJoin
 from curation.runtime.pool import InProcessPool, Pool
 from curation.shingle_files import SHINGLES_SUFFIX
 from curation.steps.step import Artefact
@@ -36,15 +49,18 @@ RUNTIME_BYTES, WORKER_BYTES = 500 << 20, 300 << 20
 """What Ray's own processes and each idle worker take."""
 
 _NO_EDGES = np.zeros(0, np.uint32)
+_NO_PAIRS = np.zeros(0, np.uint64)
 
 
 @dataclass(frozen=True)
 class NearPool:
-    """One pool: its sources' `cleaned` and `signed` artefacts, and a folder for work on the way."""
+    """One pool: its sources' `cleaned`, `signed` and (where pictures that look alike are sought) `ingested` artefacts, and a
+    folder for work on the way."""
 
     spec: DedupSpec
     cleaned: Mapping[str, Artefact]
     signed: Mapping[str, Artefact]
+    ingested: Mapping[str, Artefact]
     work: Path
     pool: Pool
 
@@ -52,16 +68,20 @@ class NearPool:
         """Write verdicts, removed turns and findings to `folder`; returns what its manifest says of them."""
         samples, items = self._loaded
         self._declare(len(samples), len(items))
+        looks, seen = self._near_images.find(self.pool) if self.spec.near_images else (None, {})
+        if looks is not None:
+            self._note_unseen(seen["not_compared"])
+            items = replace(items, groups=looks.groups(_by_sample(items.pictures, items, len(samples)))[items.sample])
         ranks = preferred(samples, self.spec)
         samples = samples.select("sample_id", "source", "reason")
         field = contest(items, ranks, self.spec)
         del ranks
-        decided, measured, capped = self._decided(items, field)
+        decided, measured, capped = self._decided(items, field, looks)
         decisions = sample_decisions(items, decided, len(samples))
         by_id = samples["sample_id"].arg_sort().to_numpy().astype(np.int64)
         for number, start in enumerate(range(0, len(by_id), ROWS_PER_FILE)):
             rows = by_id[start : start + ROWS_PER_FILE]
-            found = verdict_rows(samples, rows, decisions, items, measured, self.spec)
+            found = verdict_rows(samples, rows, decisions, items, measured, self.spec, looks)
             write_table(folder / f"verdicts-{number:05d}.parquet", found.to_arrow().cast(VERDICTS))
         removed = removed_turns(samples, items, decided, decisions)
         write_table(folder / "turns-00000.parquet", removed.to_arrow().cast(REMOVED_TURNS))
@@ -75,28 +95,57 @@ class NearPool:
                 "picture_reuse": picture_reuse(items, decided),
             },
             "capped": asdict(capped),
-        }
+        } | ({"near_images": seen} if seen else {})
 
-    def _decided(self, items: Items, field: Contest) -> tuple[Outcome, Measured, Capped]:
+    def _decided(self, items: Items, field: Contest, looks: LookAlikes | None) -> tuple[Outcome, Measured, Capped]:
         sweep, capped = Sweep(field.rivals), Capped()
         labels, similarities = [_NO_EDGES], [np.zeros((0, 4), np.float32)]
+        pool = self.pool if len(items) >= ITEMS_WORTH_A_POOL else InProcessPool(self.pool.reporter)
         if self.spec.text == "near":
-            pool = self.pool if len(items) >= ITEMS_WORTH_A_POOL else InProcessPool(self.pool.reporter)
             capped = self._join.propose(ItemFacts(field.labels, field.groups, items.answers), pool)
-            if capped.buckets:
-                self.pool.reporter.note(
-                    f"de-duplicate: {capped.buckets:,} buckets of up to {capped.largest:,} texts were over the cap of "
-                    f"{self.spec.bucket_cap:,}: {capped.pairs:,} pairs were not compared (raise `dedup: bucket_cap` for more)"
-                )
-            for found in self._join.matches(len(field.entrants), pool):
-                used = sweep.advance(found.worse, found.better, found.until)
-                labels.append(found.worse[used])
-                similarities.append(found.similarities[used])
-        sweep.advance(_NO_EDGES, _NO_EDGES, len(field.entrants))
+        said = _NO_PAIRS
+        if looks is not None:
+            said, left_out = said_alike(items, field, self.spec.bucket_cap)
+            capped += left_out
+        if capped.buckets:
+            self.pool.reporter.note(
+                f"de-duplicate: {capped.buckets:,} buckets of up to {capped.largest:,} texts were over the cap of "
+                f"{self.spec.bucket_cap:,}: {capped.pairs:,} pairs were not compared (raise `dedup: bucket_cap` for more)"
+            )
+        decided = 0
+        for matched in self._matches(len(field.entrants), pool):
+            found = matched
+            if looks is not None:
+                found = _joined(matched, said, decided)
+                found = found.taken(show_the_same(items, field, found.worse, found.better, looks))
+            used = sweep.advance(found.worse, found.better, found.until)
+            decided = found.until
+            labels.append(found.worse[used])
+            similarities.append(found.similarities[used])
         label_of_item = np.full(len(items), NOBODY, np.uint32)
         label_of_item[field.order] = field.label[field.leader]
         measured = Measured(np.concatenate(labels), np.concatenate(similarities), label_of_item)
         return outcome(items, field, sweep.state, sweep.keeper, self.spec), measured, capped
+
+    def _matches(self, num_labels: int, pool: Pool) -> Iterator[Matches]:
+        """Near texts, range by range; the last range ends with all labels."""
+        if self.spec.text == "near":
+            yield from self._join.matches(num_labels, pool)
+        yield Matches(_NO_EDGES, _NO_EDGES, np.zeros((0, 4), np.float32), num_labels)
+
+    def _note_unseen(self, number: int) -> None:
+        if number:
+            self.pool.reporter.note(
+                f"de-duplicate: {number:,} pairs of pictures were not compared: too many look alike in hash"
+            )
+
+    @cached_property
+    def _near_images(self) -> NearImages:
+        artefacts = [self.ingested[name] for name in sorted(self.cleaned)]
+        thumbnails, samples = (
+            [path for artefact in artefacts for path in artefact.files(prefix)] for prefix in ("thumbnails", "samples")
+        )
+        return NearImages(thumbnails, samples, self.work)
 
     @cached_property
     def _join(self) -> NearJoin:
@@ -108,6 +157,7 @@ class NearPool:
         told = BASE_BYTES + num_samples * BYTES_PER_SAMPLE + num_items * BYTES_PER_ITEM
         told += 0 if is_alone else RUNTIME_BYTES + workers * WORKER_BYTES
         told += self._join.declared_bytes(workers) if self.spec.text == "near" else 0
+        told += self._near_images.declared_bytes(1 if is_alone else os.cpu_count() or 1) if self.spec.near_images else 0
         self.pool.reporter.note(f"de-duplicate: {num_samples:,} samples, at most {told / 1e9:.1f} GB of memory")
 
     def _item_files(self) -> Iterator[ItemFile]:
@@ -151,6 +201,7 @@ class NearPool:
             sample,
             found["turn"].to_numpy().astype(np.int64),
             pictures[sample],
+            pictures[sample],
             found["question_key"].to_numpy(),
             found["answer_key"].to_numpy(),
             found["number_key"].to_numpy(),
@@ -162,3 +213,19 @@ def picture_keys(image_keys: pl.Series) -> Hashes:
     """64 bits of each 16-byte key of pictures: 0 where it is all zeros, which stands for no pictures."""
     halves = np.frombuffer(b"".join(image_keys.to_list()), "<u8").reshape(-1, 2).astype(np.uint64)
     return np.where(halves.any(axis=1), np.maximum(mix_bits(halves[:, 0]) ^ halves[:, 1], np.uint64(1)), np.uint64(0))
+
+
+def _by_sample(values: Hashes, items: Items, num_samples: int) -> Hashes:
+    """Of `values` by item those of each sample's first."""
+    return values[np.searchsorted(items.sample, np.arange(num_samples))]
+
+
+def _joined(found: Matches, said: Pairs, start: int) -> Matches:
+    """`found`, whose range begins at `start`, with those of the sorted pairs `said` (which say the very same) in that range."""
+    first, last = np.searchsorted(said, np.array([start, found.until], np.uint64) << np.uint64(32))
+    own = said[first:last]
+    pairs, firsts = np.unique(np.concatenate([join_pairs(found.worse, found.better), own]), return_index=True)
+    whole = np.full((len(own), 4), BOTH_EMPTY)
+    whole[:, WHOLE] = 1
+    worse, better = split_pairs(pairs)
+    return Matches(worse, better, np.concatenate([found.similarities, whole])[firsts], found.until)

@@ -152,7 +152,7 @@ def judged(real: Built, catalog: Catalog, **settings: object) -> pl.DataFrame:
         name: Sign(name, catalog.source(name).prompt_texts, spec.signing()).run(found, store, pool)
         for name, found in real.ingested.items()
     }
-    found = rows(Deduplicate(spec).run(cleaned, store, signed, pool), "verdicts")
+    found = rows(Deduplicate(spec).run(cleaned, store, signed, pool, real.ingested), "verdicts")
     return found.with_columns(twin=pl.col("twin_id").str.replace(r"-[0-9a-f]{24}(-d\d+)?$", ""))
 
 
@@ -187,6 +187,25 @@ def test_near_text_drops_no_distinct_chinese_record(real: Built, near: pl.DataFr
 @pytest.mark.parametrize("name", ["puzzlevqa", "nlvr", "tabmwp", "opencqa", "im2latex_sample", "scienceqa_img"])
 def test_one_question_on_many_pictures_is_kept(near: pl.DataFrame, name: str):
     assert near.filter(pl.col("source") == name)["verdict"].unique().to_list() == ["keep"]
+
+
+@pytest.fixture(scope="module")
+def alike(real: Built, catalog: Catalog) -> pl.DataFrame:
+    return judged(real, catalog, near_images=True)
+
+
+@pytest.mark.parametrize("name", ["im2latex_sample", "opencqa", "puzzlevqa", "tabmwp"])
+def test_pages_and_charts_that_look_alike_stay_when_look_alikes_count(alike: pl.DataFrame, name: str):
+    assert alike.filter(pl.col("source") == name)["verdict"].unique().to_list() == ["keep"]
+
+
+def test_what_look_alikes_add_is_known_and_goes_with_a_kept_sample(near: pl.DataFrame, alike: pl.DataFrame):
+    kept = alike.filter(pl.col("verdict") == "keep").select(twin_id="sample_id")
+    assert alike.filter(pl.col("verdict") == "drop").join(kept, on="twin_id", how="anti").is_empty()
+    added = alike.filter(pl.col("detail").str.starts_with("pictures look alike"))
+    assert added["source"].to_list() == []
+    unlike = alike.filter(~pl.col("sample_id").is_in(added["sample_id"].implode()))
+    assert unlike.equals(near.join(unlike, on="sample_id", how="semi"))
 
 
 def test_every_near_duplicate_goes_with_a_kept_sample(near: pl.DataFrame):

@@ -267,7 +267,7 @@ def build(
         for row in rows
         if mixture.dedup
     }
-    pooled = Deduplicate(mixture.dedup).run(cleaned, store, signed, pool)
+    pooled = Deduplicate(mixture.dedup).run(cleaned, store, signed, pool, ingested)
     if mixture.decontaminate is not None:
         names = mixture.decontaminate.names(list(catalog.benchmarks))
         benchmarks = {name: Ingest(catalog, catalog.benchmarks[name]).run(store, pool) for name in names}

@@ -18,7 +18,7 @@ def items(rows: list[tuple[int, int, int, bool]]) -> Items:
     )
     keys = [np.array(column, np.uint64) for column in (pictures, questions, answers)]
     sample = np.arange(len(rows))
-    return Items(sample, np.full(len(rows), -1), *keys, np.zeros(len(rows), np.uint64), np.array(takes_part, np.bool_))
+    return Items(sample, np.full(len(rows), -1), keys[0], *keys, np.zeros(len(rows), np.uint64), np.array(takes_part, np.bool_))
 
 
 def decided(of: Items, rank: np.ndarray, spec: DedupSpec) -> Outcome:

@@ -18,7 +18,7 @@ def items() -> Items:
     sample, turn = (np.array(column) for column in zip(*TURNS, strict=True))
     keys = np.ones(len(TURNS), np.uint64)
     questions = np.array([1, 2, 1, 2, 1, 3, 4, 5], np.uint64)
-    return Items(sample, turn, keys, questions, keys, keys, SAMPLES["reason"].is_null().to_numpy()[sample])
+    return Items(sample, turn, keys, keys, questions, keys, keys, SAMPLES["reason"].is_null().to_numpy()[sample])
 
 
 def outcome(*decisions: tuple[int, int]) -> Outcome:
