@@ -1,7 +1,6 @@
 """The pair rule where pictures that look alike count as the same: made-up questions about scenes and copies of them."""
 
 import copy
-import io
 import json
 import random
 from pathlib import Path
@@ -22,7 +21,7 @@ from curation.store import Store
 from flows.views import show_clusters, show_life
 from tests.curation.test_clusters import printed
 from tests.support.look_alikes import scene, thumbnails
-from tests.support.upstream import BackwardsPool, Built, build, rows, write_catalog, write_files
+from tests.support.upstream import BackwardsPool, Built, build, encoded, rows, write_catalog, write_files
 
 SCENES = [scene(number) for number in range(3)]
 QUESTION = "how many of the small boxes on the left table are red and how many of them are blue"
@@ -32,12 +31,6 @@ SAID = [(QUESTION, "two"), (f"{QUESTION} today", "two"), (QUESTION, "three men")
 def cut(image: Image.Image, share: float) -> Image.Image:
     width, height = round(image.width * share), round(image.height * share)
     return image.crop((width, height, image.width - width, image.height - height))
-
-
-def encoded(image: Image.Image, encoding: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, encoding, **options)
-    return buffer.getvalue()
 
 
 COPIES = {
