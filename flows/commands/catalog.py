@@ -1,0 +1,83 @@
+"""Commands on the catalog and its sources: `sources`, `try`, `ingest`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from flows.commands.app import Globals, JsonOption, app
+from flows.job import shipped_file
+
+
+@app.command()
+def sources(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE...]", help="All by default.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Ask where the sources lie: reachable, size, revision, licence, count.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """The catalog: what there is, and what of it is ingested."""
+    from curation.catalog import load_catalog
+    from curation.inventory import inventory
+    from curation.store import Store
+    from flows.views import as_json, shortened, table
+
+    known = load_catalog(shipped_file(Globals.catalog))
+    if check:
+        from flows.source_commands import show_check
+
+        raise typer.Exit(show_check(known, names or (), is_json=json))
+    rows = inventory(known, Store.if_there(Globals.root), names or ())
+    if json:
+        print(as_json({"sources": rows}))  # noqa: T201
+        return
+    columns = ("source", "category", "licence", "location", "state", "expected", "samples", "rejected")
+    keys = ("source", "category", "license", "location", "state", "expected", "samples", "rejected")
+    shown = [{**row, "location": shortened(row["location"][0])} for row in rows]
+    cells = [["-" if row[key] is None else row[key] for key in keys] for row in shown]
+    Console().print(table(f"catalog {Globals.catalog}", columns, cells, text_columns=5))
+
+
+@app.command(name="try")
+def try_(
+    source: Annotated[str | None, typer.Argument(metavar="SOURCE", help="A source or benchmark of the catalog.")] = None,
+    head: Annotated[int, typer.Option("--head", metavar="N", min=1, max=10_000, help="Records of each part.")] = 20,
+    guess: Annotated[
+        str | None, typer.Option("--guess", metavar="PATH", help="Suggest a catalog row for a folder or file.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """What a source's first records become, or a row for unknown data. Writes nothing, ingests nothing."""
+    from flows.source_commands import show_guess, show_try
+
+    if (source is None) == (guess is None):
+        raise typer.BadParameter("give either SOURCE or --guess PATH")
+    if guess is not None:
+        show_guess(Path(guess), Path(Globals.catalog), is_json=json)
+    elif source is not None:
+        show_try(source, Path(shipped_file(Globals.catalog)), head, is_json=json)
+
+
+@app.command()
+def ingest(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE...]", help="All by default.")] = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Ask again what branches, buckets and URLs hold now.")] = False,
+) -> None:
+    """Upstream data to checked samples and a quarantine."""
+    from curation.catalog import load_catalog
+    from curation.inventory import ingest_summary
+    from curation.store import Store
+    from flows.views import table
+
+    Store.open(Globals.root)
+    known = load_catalog(shipped_file(Globals.catalog))
+    for name in names or ():
+        known.source(name)  # a misspelt name is told at once, not after the flow has started
+    from flows.pipeline import ingest as flow
+
+    artefacts = flow(tuple(names or ()), Globals.root, Globals.catalog, Globals.is_quiet, refresh)
+    columns = ("source", "records", "samples", "rejected", "reasons")
+    rows = [ingest_summary(name, artefact.manifest) for name, artefact in artefacts.items()]
+    Console().print(table("ingested", columns, rows))
