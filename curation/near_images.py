@@ -21,9 +21,10 @@ from curation.imaging import THUMBNAIL_BYTES
 from curation.runtime.pool import Pool
 from curation.store import replacing
 
-PICTURES_PER_BLOCK = 16_384
-BYTES_PER_BLOCK_PICTURE = 50_000
-"""While two blocks are compared: their thumbnails, what cells vary by, and hashes held against each other."""
+PICTURES_PER_BLOCK = 4_096
+BYTES_PER_BLOCK_PICTURE = 160_000
+"""While two blocks are compared, measured on pages of formulas, most of which are proposed for one another; photographs take a
+fraction of it."""
 
 BYTES_PER_PICTURE = 400
 """Pixel hashes of all pictures, while numbers are given."""
