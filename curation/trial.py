@@ -1,8 +1,8 @@
 """Trying a catalog row: what its first records become, without ingesting and without writing anything below the root.
 
 Only the first spans of the record files are read, and of the pictures only those that the tried records name; an archive is
-read no further than to the last of them. Of a dataset on the Hub the first rows are streamed; what else lies elsewhere must be
-fetched before it can be tried.
+read no further than to the last of them. Of a dataset on the Hub the first rows are streamed, of a release the first records
+that the row claims, without their pictures; what else lies elsewhere must be fetched before it can be tried.
 """
 
 import tempfile
@@ -16,13 +16,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.catalog import Catalog, Images, Part, Row
+from curation.catalog import Catalog, Images, Part, ReleaseRows, Row
 from curation.errors import RejectReason
 from curation.fetch.hub import HubSplit, fetch_head, resolved
 from curation.imaging import ImageFacts, examine
 from curation.inputs import find_records
 from curation.locations import HubDataset
 from curation.parts import Reader
+from curation.release_head import claimed_batches
 from curation.sources.columns import Said
 from curation.sources.looking import is_misnamed
 from curation.sources.mapping import Mapped, map_batch
@@ -74,11 +75,12 @@ class TriedReject:
 
 @dataclass(frozen=True, slots=True)
 class TriedPart:
-    """The first records of one part, in order; `is_all` when it has no others."""
+    """The first records of one part, in order; `is_all` when it has no others, `note` what could not be tried."""
 
     num_files: int
     records: tuple[TriedSample | TriedReject, ...]
     is_all: bool
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +111,13 @@ def try_row(catalog: Catalog, row: Row, head: int = DEFAULT_HEAD) -> Trial:
 
     Raises CatalogError when a location does not exist or cannot be tried, FetchError when the Hub does not answer.
     """
-    return Trial(row.name, tuple(_try_part(catalog, row, part, head) for part in row.parts))
+    return Trial(row.name, tuple(_try_part(catalog, row, number, head) for number in range(len(row.parts))))
 
 
-def _try_part(catalog: Catalog, row: Row, part: Part, head: int) -> TriedPart:
+def _try_part(catalog: Catalog, row: Row, number: int, head: int) -> TriedPart:
+    part = row.parts[number]
+    if isinstance(part.location, ReleaseRows):
+        return _try_claimed(catalog, row, number, part.location, head)
     with tempfile.TemporaryDirectory(prefix="curate-try-") as folder:
         if isinstance(part.location, HubDataset):
             root, files, part = _first_rows(part, part.location, head + 1, Path(folder, "hub"))
@@ -129,6 +134,24 @@ def _try_part(catalog: Catalog, row: Row, part: Part, head: int) -> TriedPart:
                 map_batch(batch, roots[file], part, mapped)
         records = _looked_at(mapped, roots, part, head)
     return TriedPart(len(files), tuple(records), is_all=remaining > 0)
+
+
+def _try_claimed(catalog: Catalog, row: Row, number: int, location: ReleaseRows, head: int) -> TriedPart:
+    part = row.parts[number]
+    if part.images is not None:
+        part = part.model_copy(update={"images": part.images.model_copy(update={"optional": True})})
+    mapped, remaining = Mapped(), head + 1
+    files: set[str] = set()
+    with tempfile.TemporaryDirectory(prefix="curate-try-") as folder:
+        for batch in claimed_batches(catalog, row, number, location, Path(folder)):
+            first = _first(batch, remaining)
+            files.add(batch.file)
+            remaining -= len(first.positions)
+            map_batch(first, Path(folder), part, mapped)
+            if remaining <= 0:
+                break
+    records = _looked_at(mapped, dict.fromkeys(sorted(files), Path()), part, head, with_pictures=False)
+    return TriedPart(len(files), tuple(records), is_all=False, note="pictures lie in the release's archives: not looked at")
 
 
 def _first_rows(part: Part, location: HubDataset, num_rows: int, folder: Path) -> tuple[Path, tuple[str, ...], Part]:
@@ -197,8 +220,10 @@ def _root_of(root: Path, file: str, part: Part, head: int, folder: Path) -> Path
 # --- Pictures -----------------------------------------------------------------------------------------------------------
 
 
-def _looked_at(mapped: Mapped, roots: Mapping[str, Path], part: Part, head: int) -> list[TriedSample | TriedReject]:
-    """The first `head` of what was mapped, in order of their origin, with their pictures examined."""
+def _looked_at(
+    mapped: Mapped, roots: Mapping[str, Path], part: Part, head: int, *, with_pictures: bool = True
+) -> list[TriedSample | TriedReject]:
+    """The first `head` of what was mapped, in order of their origin, with their pictures examined unless left out."""
     order = {file: number for number, file in enumerate(roots)}
     found: list[tuple[tuple[int, int], int | Reject]] = [
         ((order[file], position), number)
@@ -207,6 +232,8 @@ def _looked_at(mapped: Mapped, roots: Mapping[str, Path], part: Part, head: int)
     found += [((order[reject.file], reject.position), reject) for reject in mapped.rejects]
     first = [what for _, what in sorted(found, key=lambda entry: entry[0])][:head]
     turns = _turns(mapped)
+    if not with_pictures:
+        mapped.refs = []
     look = _Looker(roots, part.images, [ref for what in first if isinstance(what, int) for ref in _refs(mapped, what)])
     return [_tried_reject(what) if isinstance(what, Reject) else _tried(mapped, what, turns[what], look) for what in first]
 

@@ -9,10 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curation import release_head
 from curation.catalog import Catalog
 from curation.errors import CatalogError
 from curation.store import Store
 from curation.trial import TriedReject, TriedSample, try_row
+from tests.support.fake_hub import fake_hub
+from tests.support.release_world import RECORDS, local_release, release_catalog, release_files
 from tests.support.upstream import SOURCES, content, ingest, picture, rows, write_catalog, write_files, write_world
 
 QA = {"category": "ocr", "layout": "qa", "fields": {"question": "q", "answer": "a"}}
@@ -169,3 +172,30 @@ def test_what_is_elsewhere_or_missing_is_told(tmp_path: Path):
     catalog = catalog_of(tmp_path, {"a": ""}, location={"root": "data", "files": "*.nothing"})
     with pytest.raises(CatalogError, match="no file matches"):
         try_row(catalog, catalog.source("data"))
+
+
+def test_the_records_of_a_release_that_a_row_claims_are_tried(tmp_path: Path):
+    catalog = local_release(tmp_path / "up")
+    trial = try_row(catalog, catalog.source("allava"), 5)
+    assert [(sample.file, sample.position) for sample in trial.samples] == [(RECORDS, 1 + 4 * n) for n in range(5)]
+    assert [sample.id for sample in trial.samples] == [f"allava-{number}" for number in range(5)]
+    assert trial.parts[0].note is not None and "archives" in trial.parts[0].note
+    assert not trial.rejects
+
+
+@pytest.mark.parametrize("text_only", [True, False])
+def test_of_a_release_on_the_hub_only_the_beginning_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text_only: bool
+):
+    monkeypatch.setattr(release_head, "HEAD_BYTES", 3_000)
+    name = "orca" if text_only else "dvqa"
+    with fake_hub(monkeypatch, {"owner/release": release_files()}) as remote:
+        catalog = release_catalog(tmp_path, {"hub": "owner/release"})
+        trial = try_row(catalog, catalog.source(name), 3)
+        assert remote.server is not None
+        asked = [request.path for request in remote.server.requests]
+    assert [sample.turns[1][1] for sample in trial.samples] == [
+        f"It is {'text' if text_only else 'dvqa'}-{number}." for number in range(3)
+    ]
+    assert not any(path.endswith((".tar.gz", "_part1")) for path in asked)
+    assert [path.name for path in tmp_path.iterdir()] == ["catalog.yaml"], "nothing is kept"
