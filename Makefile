@@ -11,7 +11,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m flows.demo $(DEMO)
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(if $(CI),,-m "not extra")
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

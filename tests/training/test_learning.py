@@ -7,6 +7,7 @@ from benchmarks.learning import draw, learn
 
 
 @pytest.mark.slow
+@pytest.mark.extra
 def test_a_tiny_model_learns_to_see(tmp_path):
     """A minute or two on one core. Chance is 0.25; a model that only knows the questions cannot do better."""
     torch.set_num_threads(1)

@@ -91,6 +91,7 @@ def test_a_killed_run_ends_in_the_same_weights(demo_release, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extra
 def test_ray_train_runs_the_same_loop(demo_release, tmp_path):
     path = write_run(
         tmp_path / "run.yaml", output=str(tmp_path / "out"), optimisation={"batch_size": 7, "num_train_steps": None},
