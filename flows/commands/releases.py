@@ -103,12 +103,18 @@ def which(
 
 
 def _inspect(command: str, release: str, options: dict[str, object]) -> None:
+    from curation.errors import CurationError
     from curation.lookup import find_release
     from curation.store import Store
     from flows.inspection import inspect_stream
 
-    found = release if "://" in release or Path(release).exists() else find_release(Store.at(Globals.root), release)
-    status = inspect_stream(command, str(found), options)
+    try:
+        found = str(find_release(Store.at(Globals.root), release))
+    except CurationError:  # tars of others, and releases of other roots, are streamed by folder or URL
+        if "://" not in release and not Path(release).exists():
+            raise
+        found = release
+    status = inspect_stream(command, found, options)
     if status:
         raise typer.Exit(status)
 

@@ -1,9 +1,14 @@
 import json
 
 import pytest
+from typer.testing import CliRunner
 
+from curation.mixture import Mixture
+from curation.store import Store
+from flows.__main__ import app
 from flows.inspection import inspect_stream
 from tests.support.releases import numbered_samples, write_release
+from tests.support.upstream import build, write_world
 
 
 @pytest.fixture(scope="module")
@@ -21,3 +26,13 @@ def test_training_is_asked_in_a_process_of_its_own(release, capfd):
 def test_its_errors_and_status_are_ours(release, capfd):
     assert inspect_stream("which", release, {"step": 5, "batch-size": 4, "json": False}) == 1
     assert capfd.readouterr().err == "curate: step 5 of epoch 0: rank 0 of 1 has 3 batches of 4\n"
+
+
+def test_a_mixtures_name_means_its_release_though_a_folder_is_called_so(tmp_path, monkeypatch, capfd):
+    store = Store.open(str(tmp_path / "lake"))
+    build(write_world(tmp_path / "up"), store, Mixture(name="all"))
+    (tmp_path / "all").mkdir()
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["--root", "lake", "stream", "all", "--head", "1", "--json"])
+    assert done.exit_code == 0, capfd.readouterr().err
+    assert json.loads(capfd.readouterr().out)["samples"]
