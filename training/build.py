@@ -127,29 +127,18 @@ def _check_vocabulary(found: int, needed: int) -> None:
 def build_stream(config: RunConfig) -> SampleStream:
     """The stream of the run's release, releases or weighted releases."""
     data = config.data
-    if isinstance(config.release, dict):
-        return MixtureStream(
-            config.release,
-            seed=config.seed,
-            num_samples=data.num_samples,
-            shuffle=data.shuffle,
-            window=data.window,
-            on_error=data.on_error,
-            max_image_pixels=data.max_image_pixels,
-            batch_size=config.optimisation.batch_size,
-        )
-    if data.num_samples is not None:
-        raise ConfigError("key 'data.num_samples' is for weighted releases; give `release` as {path: weight} or leave it out")
-    assert config.release is not None
-    return ShardStream(
-        config.release,
-        seed=config.seed,
-        shuffle=data.shuffle,
-        window=data.window,
-        on_error=data.on_error,
-        max_image_pixels=data.max_image_pixels,
-        batch_size=config.optimisation.batch_size,
+    options = data.stream_options(
+        seed=config.seed, batch_size=config.optimisation.batch_size, global_batch=global_batch_size(config)
     )
+    if isinstance(config.release, dict):
+        if data.group is not None:
+            raise ConfigError("key 'data.group' is for releases without weights, whose order it may rearrange; leave it out")
+        schedule = None if data.schedule is None else sorted(data.schedule.items())
+        return MixtureStream(config.release, num_samples=data.num_samples, at_end=data.at_end, schedule=schedule, **options)
+    if given := data.mixture_keys():
+        raise ConfigError(f"key 'data.{given[0]}' is for weighted releases; give `release` as {{path: weight}} or leave it out")
+    assert config.release is not None
+    return ShardStream(config.release, **options)
 
 
 def build_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:

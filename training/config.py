@@ -9,23 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from training.chat import TEMPLATES
-from training.decode import MAX_IMAGE_PIXELS
+from training.data_config import DataConfig, Positive, Settings
 from training.errors import ConfigError
 from training.model.geometry import ImageLayout
 from training.model.published import TowerKind
-from training.stream import WINDOW
-
-Positive = Annotated[int, Field(gt=0)]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
-
-
-class TowerConfig(_Settings):
+class TowerConfig(Settings):
     """One vision encoder: a `backbone` of the registry, or a `kind` with `side_px` and transformers `config` values.
 
     Its weights are random, or those in the local transformers folder `path`, or those in the safetensors file `weights` with
@@ -54,7 +47,7 @@ class TowerConfig(_Settings):
         return self
 
 
-class LanguageConfig(_Settings):
+class LanguageConfig(Settings):
     """The language model: random weights from `config` of a transformers model type, or those in the local folder `path`.
 
     With both, the folder's configuration must hold the values of `config`: a guard against the wrong folder.
@@ -71,7 +64,7 @@ class LanguageConfig(_Settings):
         return self
 
 
-class SamplersConfig(_Settings):
+class SamplersConfig(Settings):
     """SVA samplers inside the language model: after decoder layers start, start + stride, ..."""
 
     count: Annotated[int, Field(ge=0)] = 10
@@ -79,7 +72,7 @@ class SamplersConfig(_Settings):
     stride: Positive = 3
 
 
-class ModelConfig(_Settings):
+class ModelConfig(Settings):
     """Towers, connector and language model. `image_layout` cropped and padded give the same loss; cropped is shorter."""
 
     towers: Annotated[tuple[TowerConfig, ...], Field(min_length=1)]
@@ -93,7 +86,7 @@ class ModelConfig(_Settings):
     samplers: SamplersConfig = SamplersConfig()
 
 
-class TextConfig(_Settings):
+class TextConfig(Settings):
     """How conversations become tokens; `tokenizer` is "bytes" or a local folder, `system` replaces the template's text."""
 
     tokenizer: str = "bytes"
@@ -108,28 +101,7 @@ class TextConfig(_Settings):
         return self
 
 
-class DataConfig(_Settings):
-    """How samples are streamed; `num_samples` is the length of an epoch of a weighted mixture.
-
-    `text_only` allows releases without a single image.
-    """
-
-    shuffle: Literal["block", "full", "file"] = "block"
-    window: Positive = WINDOW
-    num_samples: Positive | None = None
-    num_workers: Annotated[int, Field(ge=0)] = 0
-    on_error: Literal["raise", "skip"] = "raise"
-    max_image_pixels: Positive = MAX_IMAGE_PIXELS
-    text_only: bool = False
-
-    @model_validator(mode="after")
-    def _skip_needs_one_process(self) -> "DataConfig":
-        if self.on_error == "skip" and self.num_workers:
-            raise ValueError("on_error 'skip' needs num_workers 0, or positions could not be counted exactly")
-        return self
-
-
-class OptimisationConfig(_Settings):
+class OptimisationConfig(Settings):
     """Optimiser and schedule. `batch_size` is a rank's, `accumulation` the number of batches to an optimiser step.
 
     Rates left out are the stage's, steps left out one epoch. With `base_batch_size` rates are those of a global batch of that
@@ -148,14 +120,14 @@ class OptimisationConfig(_Settings):
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
 
 
-class CheckpointConfig(_Settings):
+class CheckpointConfig(Settings):
     """A checkpoint every `every` train steps and at the end; the last `keep` stay."""
 
     every: Positive = 500
     keep: Positive = 2
 
 
-class ParallelConfig(_Settings):
+class ParallelConfig(Settings):
     """Several processes: `replicate` holds the model on each (DDP), `shard` splits weights, gradients and optimiser (FSDP2).
 
     `ray_workers` starts that many on a Ray cluster by Ray Train; else torchrun starts them.
@@ -165,7 +137,7 @@ class ParallelConfig(_Settings):
     ray_workers: Positive | None = None
 
 
-class RunConfig(_Settings):
+class RunConfig(Settings):
     """A whole run. `release` is a release, a list of them, or {release: weight}; `start_from` weights with published names: a
     safetensors file, a run's export or one of its checkpoints."""
 
@@ -254,4 +226,4 @@ def _valid_keys(place: tuple[int | str, ...]) -> str:
 
 
 def _is_settings(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, _Settings)
+    return isinstance(kind, type) and issubclass(kind, Settings)

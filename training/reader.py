@@ -144,7 +144,8 @@ class SampleStream(IterableDataset[Sample]):
     def num_left(self) -> int:
         """Samples that the next iteration delivers, over all ranks; counts ranks as standing where this one stands."""
         begun = self._beginning(self._seat())
-        return max(0, begun.num_left - begun.delivered * begun.seat.world_size)
+        world_size = begun.seat.world_size
+        return max(0, begun.tail.num_places(begun.num_left, world_size) - begun.delivered * world_size)
 
     @property
     def num_skipped(self) -> int:

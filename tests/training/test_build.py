@@ -2,6 +2,8 @@ import json
 import subprocess
 import sys
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -11,7 +13,7 @@ from training.build import build_model, build_optimiser, build_stream, build_tok
 from training.config import RunConfig
 from training.errors import ConfigError
 from training.model.names import is_adapter, named_parameters
-from training.stream import MixtureStream
+from training.stream import MixtureStream, ShardStream
 from training.tokenizers import build_byte_tokenizer
 
 
@@ -71,6 +73,48 @@ def test_weights_make_a_mixture(release):
     assert len(stream) == 9
     with pytest.raises(ConfigError, match=r"data\.num_samples"):
         build_stream(config(release=str(release), data={"num_samples": 9}))
+
+
+def test_the_data_section_reaches_the_stream(release, tmp_path):
+    def stream(**data):
+        return build_stream(config(release=str(release), data=data))
+
+    assert stream(tail="drop").plan(world_size=2).num_dropped == 1
+    assert stream(tail="pad").plan(world_size=2).num_padded == 1
+    assert len(stream(keep={"shard": {"min": 2, "max": 3}, "category": ["general"]})) == 20
+    assert len(stream(keep={"category": ["ocr", "general"], "num_tokens": {"max": 10**6}})) == 103
+    pq.write_table(pa.table({"sample_id": ["s000005", "s000099"]}), tmp_path / "keep.parquet")
+    assert {sample["id"] for sample in stream(keep=str(tmp_path / "keep.parquet"))} == {"s000005", "s000099"}
+    decoder = stream(decode="pil", side_px=96).options
+    assert (decoder.decode, decoder.side_px) == ("pil", 96)
+    grouping = stream(group={"tokens_per_image": 4}).order.describe()["grouping"]
+    assert grouping == [config().optimisation.batch_size, 64, 4, True]
+    assert stream(group={"batch": 32}).order.describe()["grouping"][0] == 32
+
+
+def test_what_remains_under_a_tail_is_what_steps_are_counted_from(release):
+    assert build_stream(config(release=str(release), data={"tail": "drop"})).num_left == 103
+    stream = ShardStream(release, tail="drop", rank=0, world_size=2)
+    assert (stream.num_left, ShardStream(release, tail="pad", rank=0, world_size=2).num_left) == (102, 104)
+    stream.load_state_dict(stream.state_after(50))
+    assert stream.num_left == 2
+
+
+def test_a_schedule_moves_the_weights_of_releases(release):
+    by_samples = {0: {str(release): 1.0}, 50: {str(release): 2.0}}
+    stream = build_stream(config(release={str(release): 2.0}, data={"schedule": by_samples}))
+    assert stream.order.segments[0].plan.pieces[1].start == 50
+    stopped = build_stream(config(release={str(release): 2.0}, data={"at_end": "stop"}))
+    assert stopped.order.at_end == "stop"
+
+
+@pytest.mark.parametrize("key", ["group", "at_end", "schedule"])
+def test_keys_that_do_not_fit_the_release_are_named(release, key):
+    weighted = {"group": {}}
+    plain = {"at_end": "stop", "schedule": {0: {"r": 1.0}}}
+    data = {key: (weighted | plain)[key]}
+    with pytest.raises(ConfigError, match=rf"data\.{key}"):
+        build_stream(config(release={str(release): 1.0} if key in weighted else str(release), data=data))
 
 
 def test_weights_decay_but_not_vectors():
