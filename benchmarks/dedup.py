@@ -1,24 +1,31 @@
 """Near-duplicate texts: our rate, recall, precision and memory against peers on the same rows, and cost as rows grow.
 
-Ours takes texts to keepers, verified pairs included. Peers (rensa, datasketch) are optional: `pip install rensa datasketch`;
-those that are missing are named and left out. `--scale 100000 1000000 10000000` runs the steps of `curate build` (clean, sign,
-de-duplicate) over generated samples on disk instead, and prints time, memory and cost per sample.
+Ours takes texts to keepers, verified pairs included. Peers are optional and run by the interpreter of their own environment:
+`python -m venv FOLDER/datatrove; FOLDER/datatrove/bin/pip install "datatrove[processing]" spacy`, likewise rensa, datasketch,
+text-dedup, data-juicer (py-data-juicer and aiohttp) and daft, then `--environments FOLDER`; rensa and datasketch may also be
+installed beside us (extra `bench`). Those that are missing are named and left out.
+
+`--scale 100000 1000000 10000000` runs the steps of `curate build` (clean, sign, de-duplicate) over generated samples on disk
+instead, and prints time, memory and cost per sample; `--edges 100000000` runs the choice of keepers over so many matches.
 """
 
 import argparse
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from benchmarks.memory import PeakMemory
 from benchmarks.printing import show
@@ -37,14 +44,30 @@ from flows.environment import prepare_environment
 from flows.job import open_pool
 
 ROWS = 200_000
-DATASKETCH_ROWS = 20_000
+SLOW_ROWS = 50_000
+"""Given to peers that take minutes for more; they are held against ours on the same rows."""
+
 ROWS_PER_FILE = 50_000
 WORD_BYTES = 6
 PLANTED_SHARE = 0.2
-SPEC = DedupSpec(bands=14, rows=8, same_numbers=False, boilerplate_share=0)
-"""As the peers are set. Rows are judged by their text alone."""
-
 DEFAULTS = DedupSpec(same_numbers=False, boilerplate_share=0)
+"""The product's own bands, 24 of 6 rows. Rows are judged by their text alone."""
+
+BARE = DEFAULTS.model_copy(update={"bands": 14, "rows": 8})
+"""As the peers are set."""
+
+SPEC = BARE.model_copy(update={"probes": 4})
+"""The same 14 x 8 MinHash values, of which a quarter of a band may differ."""
+
+HARD, MILD = 6, 3
+"""Most words in which planted copies differ."""
+
+
+PACKAGES = {
+    "rensa": "rensa", "rensa-flags": "rensa", "daft": "daft", "datasketch": "datasketch", "text-dedup": "text-dedup",
+    "data-juicer": "data-juicer", "datatrove": "datatrove",
+}  # fmt: skip
+FAST = {"rensa", "rensa-flags", "daft"}
 
 
 # --- Rows ---------------------------------------------------------------------------------------------------------------
@@ -58,9 +81,9 @@ def vocabulary() -> np.ndarray:
     return letters
 
 
-def word_rows(part: int, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def word_rows(part: int, number: int, most: int = HARD) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Words of `number` texts as places in the vocabulary, the edges of the texts, and for each the text of this part that it
-    was copied from with one to six words replaced (-1 for none)."""
+    was copied from with one to `most` words replaced (-1 for none)."""
     rng = np.random.default_rng(part)
     lengths = rng.integers(20, 100, number)
     origin = np.full(number, -1)
@@ -75,7 +98,7 @@ def word_rows(part: int, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     for copy in copies.tolist():
         start, size = edges[copy], lengths[copy]
         words[start : start + size] = words[edges[origin[copy]] : edges[origin[copy]] + size]
-        changed = rng.integers(0, size, rng.integers(1, 7))
+        changed = rng.integers(0, size, rng.integers(1, most + 1))
         words[start + changed] = rng.integers(0, 4_096, len(changed))
     return words, edges, origin
 
@@ -134,96 +157,93 @@ def ours(texts: pa.Array, spec: DedupSpec = SPEC) -> np.ndarray:
     return near_texts(texts, spec, normalise=_normal, num_threads=2).keeper != NOBODY
 
 
-def ours_by_default(texts: pa.Array) -> np.ndarray:
-    """Ours with the product's own bands and rows, which find more."""
-    return ours(texts, DEFAULTS)
-
-
 def _normal(texts: pa.Array) -> pa.Array:
     return normalised(pl.Series("text", texts)).to_arrow().cast(pa.large_string())
 
 
-def _tokens(text: str) -> list[str]:
-    words = text.lower().split()
-    return [" ".join(words[place : place + 3]) for place in range(len(words) - 2)]
+def exact(texts: pa.Array) -> np.ndarray:
+    """polars: equal normalised texts, the first of which is kept."""
+    return (~pl.Series("text", _normal(texts)).is_first_distinct()).to_numpy()
 
 
-def rensa(texts: pa.Array) -> np.ndarray:
-    """rensa's LSH de-duplicator: a row is dropped when an earlier kept one is a candidate."""
-    from rensa import RMinHash, RMinHashDeduplicator
-
-    index = RMinHashDeduplicator(SPEC.threshold, SPEC.bands * SPEC.rows, True, SPEC.bands)
-    dropped = np.zeros(len(texts), np.bool_)
-    for start in range(0, len(texts), 10_000):
-        batch = [_tokens(text) for text in texts.slice(start, 10_000).to_pylist()]
-        for row, signature in enumerate(RMinHash.from_token_sets(batch, SPEC.bands * SPEC.rows, 42), start):
-            dropped[row] = not index.add(str(row), signature)
-    return dropped
-
-
-def rensa_flags(texts: pa.Array) -> np.ndarray:
-    """rensa's fastest way: every row that shares a band with another one is flagged, so both of a pair are."""
-    from rensa import RMinHash, RMinHashLSH
-
-    index = RMinHashLSH(SPEC.threshold, SPEC.bands * SPEC.rows, SPEC.bands)
-    batches = [_tokens(text) for text in texts.to_pylist()]
-    matrix = RMinHash.digest_matrix_from_token_sets(batches, SPEC.bands * SPEC.rows, 42)
-    return np.array(index.insert_matrix_and_query_duplicate_flags(matrix), np.bool_)
-
-
-def datasketch(texts: pa.Array) -> np.ndarray:
-    """datasketch's MinHash and LSH: a row is dropped when an earlier kept one is a candidate."""
-    from datasketch import MinHash, MinHashLSH
-
-    index = MinHashLSH(num_perm=SPEC.bands * SPEC.rows, params=(SPEC.bands, SPEC.rows))
-    dropped = np.zeros(len(texts), np.bool_)
-    for row, text in enumerate(texts.to_pylist()):
-        signature = MinHash(num_perm=SPEC.bands * SPEC.rows)
-        signature.update_batch([token.encode() for token in _tokens(text)])
-        if index.query(signature):
-            dropped[row] = True
-        else:
-            index.insert(row, signature)
-    return dropped
+def told(name: str, rows: tuple[np.ndarray, ...], dropped: np.ndarray, seconds: float, used: float) -> float:
+    """Judge and print; returns rows a second."""
+    quality = judge(dropped, *rows)
+    print(
+        f"{name:<22} {len(dropped):>9,} rows {seconds:>7.2f} s {used / len(dropped):>7,.0f} B/row  "
+        f"recall {quality['recall']:.3f}  precision {quality['precision']:.4f}  lost {quality['lost']:,.0f}  dropped {quality['dropped']:,.0f}"
+    )
+    facts = {
+        "name": f"dedup {name}",
+        "rows": len(dropped),
+        "seconds": round(seconds, 2),
+        "bytes_per_row": round(used / len(dropped)),
+    }
+    print(json.dumps(facts | quality), flush=True)
+    return len(dropped) / seconds
 
 
 def measured(name: str, work: Callable[[pa.Array], np.ndarray], rows: tuple[np.ndarray, ...]) -> float:
-    """Run and judge; returns rows a second."""
-    words, edges, origin = rows
-    texts = texts_of(words, edges)
+    """Run in this process and judge; returns rows a second."""
+    texts = texts_of(*rows[:2])
     with PeakMemory() as memory:
         start = time.perf_counter()
         dropped = work(texts)
         seconds = time.perf_counter() - start
-    quality = judge(dropped, words, edges, origin)
-    used = (memory.peak_bytes - memory.start_bytes) / len(texts)
-    print(
-        f"{name:<14} {len(texts):>9,} rows {seconds:>7.2f} s {used:>7,.0f} B/row  recall {quality['recall']:.3f}  "
-        f"precision {quality['precision']:.4f}  lost {quality['lost']:,.0f}  dropped {quality['dropped']:,.0f}"
-    )
-    facts = {"name": f"dedup {name}", "rows": len(texts), "seconds": round(seconds, 2), "bytes_per_row": round(used)}
-    print(json.dumps(facts | quality))
-    return len(texts) / seconds
+    return told(name, rows, dropped, seconds, memory.peak_bytes - memory.start_bytes)
 
 
-def against_peers(num_rows: int) -> None:
+def measured_peer(name: str, interpreter: str, rows: tuple[np.ndarray, ...]) -> float | None:
+    """Run a peer in a process of its own, whose imports do not count; returns rows a second."""
+    with tempfile.TemporaryDirectory(prefix="dedup-") as folder:
+        texts, flags = Path(folder, "texts.parquet"), Path(folder, "dropped.npy")
+        pq.write_table(pa.table({"text": texts_of(*rows[:2])}), texts)
+        with PeakMemory() as memory:
+            command = [interpreter, str(Path(__file__).with_name("dedup_peers.py")), name, str(texts), str(flags)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+        if done.returncode:
+            print(f"{name}: failed, left out: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+            return None
+        facts = json.loads(done.stdout.strip().splitlines()[-1])
+        used = memory.peak_bytes - memory.start_bytes - facts["start_bytes"]
+        return told(name, rows, np.load(flags), facts["seconds"], used)
+
+
+def interpreter_of(package: str, environments: Path | None) -> str | None:
+    """The interpreter that has a peer: of an environment named after it, or our own."""
+    own = environments / package / "bin" / "python" if environments else None
+    if own is not None and own.exists():
+        return str(own)
+    return sys.executable if importlib.util.find_spec(package.replace("-", "_")) else None
+
+
+def against_peers(num_rows: int, names: Sequence[str], environments: Path | None) -> None:
     """The table of ours and the peers that are installed."""
     start = time.perf_counter()
-    ours(texts_of(*word_rows(0, 1_000)[:2]))
+    for spec in (SPEC, DEFAULTS):
+        ours(texts_of(*word_rows(0, 1_000)[:2]), spec)
     print(f"first call, compiled code loaded or compiled: {time.perf_counter() - start:.1f} s", file=sys.stderr)
-    rows = word_rows(1, num_rows)
-    own = measured("ours", ours, rows)
-    measured("ours, default", ours_by_default, rows)
-    for name, package, work, most in (
-        ("rensa", "rensa", rensa, num_rows),
-        ("rensa flags", "rensa", rensa_flags, num_rows),
-        ("datasketch", "datasketch", datasketch, DATASKETCH_ROWS),
-    ):
-        if importlib.util.find_spec(package) is None:
+    rows, few = word_rows(1, num_rows), word_rows(1, min(SLOW_ROWS, num_rows))
+    measured("polars, exact only", exact, rows)
+    rates = {len(rows[1]): measured("ours, 14 x 8, 4 probes", ours, rows)}
+    measured("ours, 14 x 8 bare", partial(ours, spec=BARE), rows)
+    measured("ours, default 24 x 6", partial(ours, spec=DEFAULTS), rows)
+    mild = word_rows(1, num_rows, MILD)
+    print(f"copies that differ in {MILD} words at most:")
+    measured("ours, 14 x 8, 4 probes", ours, mild)
+    measured("ours, 14 x 8 bare", partial(ours, spec=BARE), mild)
+    print(f"peers, on the rows whose copies differ in {HARD} words at most:")
+    for name in names:
+        found = interpreter_of(PACKAGES[name], environments)
+        if found is None:
             print(f"{name}: not installed, left out", file=sys.stderr)
             continue
-        theirs = measured(name, work, rows if most == num_rows else word_rows(1, min(most, num_rows)))
-        show("near-duplicate texts", own, theirs, "rows/s", versus=name)
+        own = rows if name in FAST else few
+        theirs = measured_peer(name, found, own)
+        if theirs is not None:
+            if len(own[1]) not in rates:
+                rates[len(own[1])] = measured("ours, 14 x 8, 4 probes", ours, own)
+            show("near-duplicate texts", rates[len(own[1])], theirs, "rows/s", versus=name)
 
 
 # --- Scale --------------------------------------------------------------------------------------------------------------
@@ -305,11 +325,13 @@ def main() -> None:
     parser.add_argument(
         "--scale", type=int, nargs="+", metavar="ROWS", help="run the steps over so many samples on disk instead"
     )
+    parser.add_argument("--peers", nargs="*", default=list(PACKAGES), choices=list(PACKAGES), help="these only")
+    parser.add_argument("--environments", type=Path, help="folder of virtual environments named after their peers")
     parser.add_argument("--folder", help="where the samples of --scale go (default: a temporary folder)")
     chosen = parser.parse_args()
     prepare_environment()
     if not chosen.scale:
-        against_peers(chosen.rows)
+        against_peers(chosen.rows, chosen.peers, chosen.environments)
         return
     start = time.perf_counter()
     for number, num_rows in enumerate((2 * ROWS_PER_FILE, *chosen.scale)):

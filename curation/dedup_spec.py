@@ -24,7 +24,8 @@ class DedupSpec(Settings):
     `near_images`: whether pictures that look alike, verified place by place between the two samples, count as the same.
     `threshold`: the Jaccard similarity from which texts are near, over sets of `ngram` words (`sign_ngram` signs in scripts
     without spaces). `bands` x `rows`: MinHash values a text is hashed to; more bands find more, more rows propose less
-    (24 x 6 finds 95 % of the pairs that are just at the default threshold; 14 x 8, a usual choice, 56 %).
+    (24 x 6 finds 95 % of the pairs that are just at the default threshold; 14 x 8, a usual choice, 56 %). `probes`: parts a
+    band is cut into, of which one may differ: 14 x 8 with 4 probes finds 99 % of those pairs from the same hashes.
     `bucket_cap`: members of one bucket with which all others are compared; above it some pairs are not, which is reported.
     `boilerplate_share`: n-grams in more than this part of a source's samples count for nothing; 0 turns that off.
     `same_numbers`: near duplicates state the same numbers in the same order. `conflicts`: what becomes of samples with the
@@ -41,6 +42,7 @@ class DedupSpec(Settings):
     sign_ngram: Annotated[int, Field(ge=1, le=32)] = 5
     bands: Annotated[int, Field(ge=1, le=256)] = 24
     rows: Annotated[int, Field(ge=1, le=64)] = 6
+    probes: Annotated[int, Field(ge=1, le=16)] = 1
     bucket_cap: Annotated[int, Field(ge=1, le=10_000)] = 64
     boilerplate_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     same_numbers: bool = True
@@ -59,7 +61,16 @@ class DedupSpec(Settings):
     def _affordable(self) -> "DedupSpec":
         if self.bands * self.rows > MAX_HASHES:
             raise ValueError(f"bands x rows is {self.bands * self.rows}; at most {MAX_HASHES} MinHash values are computed")
+        if self.probes > self.rows:
+            raise ValueError(f"probes is {self.probes}, but a band of {self.rows} rows cannot be cut into more parts than rows")
+        if self.bands * self.probes > MAX_HASHES:
+            raise ValueError(f"bands x probes is {self.bands * self.probes}; at most {MAX_HASHES} keys a text are joined")
         return self
+
+    @property
+    def num_keys(self) -> int:
+        """Keys by which texts meet: those of the bands, and one of the whole text."""
+        return self.bands * self.probes + 1
 
     def signing(self) -> dict[str, object]:
         """The settings that signatures depend on; mixtures that agree on them share signatures."""

@@ -113,7 +113,7 @@ class NearJoin:
                  label="hash texts")  # fmt: skip
         parts = -(-num_labels // ITEMS_PER_JOIN) or 1
         keys = [self._keys(number) for number in range(len(self.files))]
-        bands = range(self.spec.bands + 1)
+        bands = range(self.spec.num_keys)
         joins = [
             JoinTask(keys, band, part, parts, self._pairs(band, part), self.spec) for band in bands for part in range(parts)
         ]

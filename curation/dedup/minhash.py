@@ -2,6 +2,10 @@
 
 Two sets of Jaccard similarity s agree in a band of r hashes with odds s^r, and in one of b bands at least with odds
 1 - (1 - s^r)^b (Broder 1997; Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, ch. 3). Keys only propose pairs.
+
+With probes a band is cut into that many parts, and has a key for each way of leaving one part out. Sets then meet where they
+differ in one part of a band at most, which is far likelier: with p parts of r/p hashes the odds of a band are
+s^r + p * s^(r - r/p) * (1 - s^(r/p)). The hashes are those of the bands; only keys are added, and those cost next to nothing.
 """
 
 import numpy as np
@@ -39,23 +43,24 @@ def is_boilerplate(value: np.uint32, bitmap: npt.NDArray[np.bool_], listed: Valu
     return bool(place < len(listed) and listed[place] == value)
 
 
-def band_keys(sets: ShingleSets, groups: Hashes, boilerplate: Boilerplate, *, bands: int, rows: int) -> Keys:
-    """Keys (sets, bands) of which two are equal where sets of the same group agree in a whole band.
+def band_keys(sets: ShingleSets, groups: Hashes, boilerplate: Boilerplate, *, bands: int, rows: int, probes: int = 1) -> Keys:
+    """Keys (sets, bands * probes) of which two are equal where sets of the same group agree in a whole band, or in all parts
+    of it but one where there are more probes than one.
 
     `groups` (one a set) parts sets that are no duplicates whatever they say, such as those of other pictures.
     """
     seeds = mix_bits(np.arange(1, 2 * bands * rows + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
     factors = (seeds[::2] >> np.uint64(32)).astype(np.uint32) | np.uint32(1)
     offsets = (seeds[1::2] >> np.uint64(32)).astype(np.uint32)
-    keys = np.zeros((len(sets), bands), np.uint64)
-    _fill(sets.edges, sets.values, groups, boilerplate.bitmap, boilerplate.values, factors, offsets, bands, rows, keys)
+    keys = np.zeros((len(sets), bands * probes), np.uint64)
+    _fill(sets.edges, sets.values, groups, boilerplate.bitmap, boilerplate.values, factors, offsets, rows, probes, keys)
     return keys
 
 
 @compiled
 def _fill(
     edges: Places, values: Values, groups: Hashes, bitmap: npt.NDArray[np.bool_], listed: Values,
-    factors: Values, offsets: Values, bands: int, rows: int, keys: Keys,
+    factors: Values, offsets: Values, rows: int, probes: int, keys: Keys,
 ) -> None:  # fmt: skip
     smallest = np.empty(len(factors), np.uint32)
     for item in range(len(edges) - 1):
@@ -67,11 +72,13 @@ def _fill(
                 has_any = True
                 _lower(value, factors, offsets, smallest)
         if has_any:
-            for band in range(bands):
-                state = groups[item] + np.uint64(band)
-                for row in range(band * rows, (band + 1) * rows):
-                    state = folded(state, np.uint64(smallest[row]))
-                keys[item, band] = max(state, np.uint64(1))
+            for column in range(keys.shape[1]):
+                band, probe = column // probes, column % probes
+                state = groups[item] + np.uint64(column)
+                for row in range(rows):
+                    if probes == 1 or row * probes // rows != probe:
+                        state = folded(state, np.uint64(smallest[band * rows + row]))
+                keys[item, column] = max(state, np.uint64(1))
 
 
 @compiled

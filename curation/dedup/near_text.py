@@ -61,7 +61,7 @@ def near_texts(
             column = np.concatenate([own[:, band] for own in keys] or [np.zeros(0, np.uint64)])
             return candidate_pairs(column, labels, spec.bucket_cap)
 
-        proposed = list(threads.map(joined, range(spec.bands + 1)))
+        proposed = list(threads.map(joined, range(spec.num_keys)))
         pairs = np.unique(np.concatenate([own for own, _ in proposed]))
         capped = sum((left_out for _, left_out in proposed), Capped())
         pieces = [pairs[start : start + _PAIRS_AT_ONCE] for start in range(0, len(pairs), _PAIRS_AT_ONCE)]
@@ -77,9 +77,9 @@ def near_texts(
 
 
 def item_keys(sets: ShingleSets, groups: Hashes, boilerplate: Boilerplate, spec: DedupSpec) -> Keys:
-    """Keys (sets, bands + 1): those of the bands, and one that is equal for equal sets of a group, however short they are."""
+    """Keys (sets, num_keys): those of the bands, and one that is equal for equal sets of a group, however short they are."""
     whole = np.where(np.diff(sets.edges) > 0, np.maximum(sets.set_keys ^ groups, np.uint64(1)), np.uint64(0))
-    bands = band_keys(sets, groups, boilerplate, bands=spec.bands, rows=spec.rows)
+    bands = band_keys(sets, groups, boilerplate, bands=spec.bands, rows=spec.rows, probes=spec.probes)
     return np.concatenate([bands, whole[:, None]], axis=1)
 
 

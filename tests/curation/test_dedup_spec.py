@@ -20,6 +20,8 @@ def test_settings_that_change_no_signature_share_them():
     [
         ("  treshold: 0.8", "did you mean 'threshold'"),
         ("  threshold: 1.5", "less than or equal to 1"),
+        ("  rows: 4\n  probes: 5", "more parts than rows"),
+        ("  bands: 128\n  rows: 8\n  probes: 9", "more parts than rows"),
         ("  unit: turns", "'sample' or 'turn'"),
         ("  bands: 200\n  rows: 20", "at most 1024"),
         ("  sources: [sums, sums]", "names something twice"),

@@ -33,6 +33,19 @@ def test_bands_agree_as_often_as_theory_says(similarity: float):
     assert abs(agree - expected) < 4 * (expected * (1 - expected) / 1_500) ** 0.5 + 0.01
 
 
+@pytest.mark.parametrize(("probes", "rows_left"), [(1, 8), (2, 4), (4, 6), (8, 7)])
+def test_probes_find_what_differs_in_one_part_of_a_band(probes: int, rows_left: int):
+    similarity = 0.7
+    sets = pairs_of_similarity(similarity, 1_500)
+    keys = band_keys(sets, sets.set_keys, NOTHING, bands=14, rows=8, probes=probes)
+    assert keys.shape == (3_000, 14 * probes)
+    agree = (keys[::2] == keys[1::2]).any(axis=1).mean()
+    whole, left = similarity**8, similarity**rows_left
+    band = whole if probes == 1 else whole + probes * (left - whole)
+    expected = 1 - (1 - band) ** 14
+    assert abs(agree - expected) < 4 * (expected * (1 - expected) / 1_500) ** 0.5 + 0.02
+
+
 def test_groups_part_equal_sets():
     sets = whole_texts(pa.array(["a b c d"] * 2, pa.large_string()), ngram=3, sign_ngram=5)
     same, parted = np.zeros(2, np.uint64), np.array([1, 2], np.uint64)
