@@ -6,6 +6,8 @@ it or says what is wrong.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
+from operator import itemgetter
 from os import pread
 from typing import Any, TypeAlias, TypedDict
 from zlib import adler32
@@ -16,8 +18,8 @@ from curation.shard_format import BLOCK_BYTES, member_bytes
 from training.errors import SampleError
 from training.storage import read_at
 
-HEAD_BYTES = 1_536
-"""What the first read asks for: both headers and a JSON of up to 512 bytes; a longer JSON is asked for again."""
+HEAD_BYTES = 4_096
+"""What the first read asks for: both headers and a JSON of up to 3 KiB, as most are; a longer one is asked for again."""
 
 _REQUIRED = frozenset({"id", "source", "category", "conversations", "images"})
 _CHECKSUM = slice(148, 156)
@@ -54,15 +56,15 @@ def read_members(descriptor: int, start: int, num_bytes: int) -> Members:
         if end > len(head):
             head = pread(descriptor, end, start)
         record = loads(head[BLOCK_BYTES : BLOCK_BYTES + size])
-        key, images = record["id"], record["images"]
-        if head.startswith(f"{key}.json\0".encode()) and record.keys() >= _REQUIRED:
+        key, images, _, _, _ = _required_of(record)
+        if head.startswith(f"{key}.json\0".encode()):
             if header == num_bytes and images == []:
                 return record, [], [], []
             (image,) = images
             name = f"{key}.{image['name']}"
             image_size = int(head[header + 124 : header + 135], 8)
-            fits = end + image_size + -image_size % BLOCK_BYTES == num_bytes
-            if fits and head.startswith(f"{name}\0".encode(), header) and _is_sound(head[header:end]):
+            is_named = head.startswith(f"{name}\0".encode(), header)
+            if is_named and end + image_size + -image_size % BLOCK_BYTES == num_bytes and _is_sound(head[header:end]):
                 content = pread(descriptor, image_size, start + end)
                 if len(content) == image_size:
                     return record, [name], [content], [start + end]
@@ -71,11 +73,18 @@ def read_members(descriptor: int, start: int, num_bytes: int) -> Members:
     return parse_members(_read_whole(descriptor, start, num_bytes), start)
 
 
+_required_of = itemgetter("id", "images", "source", "category", "conversations")
+
+
 def _is_sound(header: bytes) -> bool:
     """Whether a header's checksum holds; a size off by a few bytes shows nowhere else. Large sums are left to others."""
-    field = header[_CHECKSUM]
-    total = (adler32(header) & 0xFFFF) - (adler32(field) & 0xFFFF) + _BLANK_CHECKSUM_SUM
-    return total == int(field[:6], 8)
+    return adler32(header) & 0xFFFF == _sum_with_field(header[_CHECKSUM])
+
+
+@lru_cache(maxsize=1 << 14)
+def _sum_with_field(field: bytes) -> int:
+    """The low half of the Adler-32 of a header whose checksum field is this and holds; few such fields occur."""
+    return int(field[:6], 8) - _BLANK_CHECKSUM_SUM + (adler32(field) & 0xFFFF)
 
 
 def _read_whole(descriptor: int, start: int, num_bytes: int) -> bytes:
@@ -160,6 +169,7 @@ def as_sample(members: Members, decode: Callable[[bytes, str], Any] | None) -> S
     """The sample of some members, its images decoded by `decode(content, name)`; None leaves them as they are."""
     record, names, contents, _ = members
     record["images"] = contents if decode is None else [decode(*pair) for pair in zip(contents, names, strict=True)]
-    record.setdefault("license", "")
-    record.setdefault("origin", {})
+    if "license" not in record or "origin" not in record:  # as others' may be
+        record.setdefault("license", "")
+        record.setdefault("origin", {})
     return record  # type: ignore[return-value]  # a dict of the documented keys, checked above
