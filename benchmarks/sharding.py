@@ -26,7 +26,7 @@ import pyarrow as pa
 from benchmarks.printing import show
 from curation.rendering import RENDERED
 from curation.shard_format import padding_bytes, tar_header
-from curation.steps.shard import WriteTask, write_one_shard
+from curation.shard_tasks import WriteTask, write_one_shard
 
 SAMPLES = 6_000
 PICTURE_BYTES = 65_000

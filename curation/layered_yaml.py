@@ -63,12 +63,19 @@ class LayeredYaml(YamlFile):
         self._paths = {at: place[0] for at, place in layer.places.items()}
         self._lines = {(): 1} | {at: place[1] for at, place in layer.places.items()}
 
+    def path_of(self, location: Sequence[str | int]) -> Path:
+        """The file in which the value at `location`, or its nearest ancestor, is written."""
+        here = tuple(location)
+        while here not in self._paths and here:
+            here = here[:-1]
+        return self._paths.get(here, self.path)
+
     def fail(self, message: str, *, at: Sequence[str | int] = ()) -> ConfigurationError:
         """The error for `message` at `location`, to be raised by the caller."""
         here = tuple(at)
         while here not in self._paths and here:
             here = here[:-1]
-        path = self._paths.get(here, self.path)
+        path = self.path_of(at)
         where = ".".join(map(str, at))
         return self._error(f"{path}:{self.line_of(here)}: {where + ': ' if where else ''}{message}")
 

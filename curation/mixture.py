@@ -114,7 +114,8 @@ class Mixture(Settings):
     shares, which sum to 1. `size`: samples in all, repeats counted; without it as many as caps, ratios and weights allow.
     `alpha`: a source's share follows what it offers to this power. `max_repeat`: how often a sample may appear to fill a
     category that is too small. `dedup`: what counts as a duplicate; without it, only exact repetition. `decontaminate`: the
-    benchmarks that the samples are held against. `shard_bytes`: target size of a shard.
+    benchmarks that the samples are held against. `tokenizer`: a local tokenizer.json, or a folder with one, that counts the
+    release's tokens. `shard_bytes`: target size of a shard.
     """
 
     name: str
@@ -138,6 +139,7 @@ class Mixture(Settings):
     format_prompts: bool = True
     prompt_placement: Literal["after", "before"] = "after"
     guard: Guard | None = None
+    tokenizer: Annotated[str, Field(min_length=1)] | None = None
     shard_bytes: Annotated[int, Field(ge=1 << 12, le=1 << 36)] = 256 << 20
 
     @field_validator("name")

@@ -10,6 +10,7 @@ from curation.catalog import Catalog
 from curation.errors import MixtureError, PlanError
 from curation.layered_yaml import LayeredYaml, layer_of
 from curation.mixture import Mixture, Selector, participants
+from curation.token_counts import TokenizerFile
 from curation.yaml_file import YamlFile, nearest
 
 MERGED_KEYS = ("sources", "categories", "where")
@@ -81,8 +82,7 @@ def load_curriculum(path: Path, catalog: Catalog) -> Curriculum:
     outer = layer_of(file, (), MERGED_KEYS, kept_by_each=_OWN_KEYS)
     if STAGES not in outer.value:
         written = LayeredYaml(path, outer, error=MixtureError)
-        mixture = written.parse(Mixture, written.value)
-        _check(mixture, written, catalog)
+        mixture = _parse(written, catalog)
         return Curriculum(path, mixture.name, [WrittenMixture(mixture, written)])
     listed, name = outer.value[STAGES], outer.value.get("name")
     if not isinstance(listed, list) or not listed:
@@ -104,10 +104,23 @@ def load_curriculum(path: Path, catalog: Catalog) -> Curriculum:
         layer = inner.over(defaults, MERGED_KEYS)
         layer.value["name"] = f"{name}-{called}"
         written = LayeredYaml(path, layer, error=MixtureError)
-        mixture = written.parse(Mixture, written.value)
-        _check(mixture, written, catalog)
+        mixture = _parse(written, catalog)
         stages.append(WrittenMixture(mixture, written, called))
     return Curriculum(path, name, stages)
+
+
+def _parse(file: LayeredYaml, catalog: Catalog) -> Mixture:
+    """The mixture, checked by the catalog; the path of its tokenizer starts at the file that names it."""
+    mixture = file.parse(Mixture, file.value)
+    _check(mixture, file, catalog)
+    if mixture.tokenizer is None:
+        return mixture
+    path = file.path_of(("tokenizer",)).parent / mixture.tokenizer
+    try:
+        found = TokenizerFile.find(path)
+    except MixtureError as problem:
+        raise file.fail(str(problem), at=("tokenizer",)) from None
+    return mixture.model_copy(update={"tokenizer": str(found.path.absolute())})
 
 
 def _check(mixture: Mixture, file: LayeredYaml, catalog: Catalog) -> None:

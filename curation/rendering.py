@@ -56,7 +56,7 @@ def rendered_row(sample: Mapping[str, Any], position: int, repeat: int, source: 
         key=occurrence_key(sample["sample_id"], repeat),
         source=source.name,
         category=source.category,
-        conversations=_prompted(sample["conversations"], source),
+        conversations=shown_turns(sample, source),
         images=[
             ShardImage(name=name, width=image["width"], height=image["height"], sha256=image["sha256"])
             for name, image in pictures
@@ -113,7 +113,9 @@ def rendered_rows(table: pa.Table) -> list[dict[str, Any]]:
     return [{**dict(zip(names, row, strict=True)), "pictures": found} for row, found in zip(cells, shown, strict=True)]
 
 
-def _prompted(turns: Sequence[Mapping[str, str]], source: SourceFacts) -> Sequence[Mapping[str, str]]:
+def shown_turns(sample: Mapping[str, Any], source: SourceFacts) -> Sequence[Mapping[str, str]]:
+    """The turns of a row of SAMPLES as its JSON has them: with the prompts of its source."""
+    turns: Sequence[Mapping[str, str]] = sample["conversations"]
     if not source.prompts:
         return turns
     shown: list[Mapping[str, str]] = []

@@ -6,7 +6,6 @@ text is written once and read once on the way; pictures go straight from the sou
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -28,12 +27,12 @@ from curation.guard import check_guard
 from curation.mixture import Mixture, participants
 from curation.picking import chosen, held, is_counted_by_hand, kept_rows, left_out
 from curation.references import lacking_pixels, without_pixels
-from curation.rendering import RENDERED, SourceFacts, rendered_row, rendered_rows, without_turns
+from curation.rendering import SourceFacts
 from curation.report import write_report
 from curation.runtime.pool import Pool
 from curation.selection import NamesOf, final_verdicts, occurrences, stream_order
-from curation.shard_format import INDEX_COLUMNS, INDEX_NAME, SCHEMA_VERSION, SHARD_FOLDER, VERDICTS_NAME, ShardEntry, shard_name
-from curation.shard_writer import Pictures, write_shard
+from curation.shard_format import INDEX_COLUMNS, INDEX_NAME, SCHEMA_VERSION, VERDICTS_NAME, ShardEntry
+from curation.shard_tasks import RenderTask, WriteTask, index_part, render_samples, write_one_shard
 from curation.steps.step import Artefact, created_now, versions
 from curation.store import (
     Store,
@@ -43,37 +42,13 @@ from curation.store import (
     publish,
     read_manifest,
     replacing,
-    write_json,
     write_table,
 )
 from curation.tables import REMOVED_TURNS, VERDICTS, counts_by
+from curation.token_counts import WORDS, TokenizerFile
 
 VERSION = 3
-_SAYS_NOTHING_OF_SAMPLES = {"guard", "reproduces", "warn_repeat"}
-
-
-@dataclass(frozen=True, slots=True)
-class RenderTask:
-    """One file of samples; `assigned` lists the rows to render with their positions, the result goes to `target`."""
-
-    samples: str
-    assigned: str
-    target: str
-    source: SourceFacts
-
-
-@dataclass(frozen=True, slots=True)
-class WriteTask:
-    """Shard `number`: positions `start` to `stop` of the stream, from all `rendered` files (path, source)."""
-
-    folder: str
-    work: str
-    mixture: str
-    number: int
-    start: int
-    stop: int
-    rendered: Sequence[tuple[str, str]]
-    picture_folders: Mapping[str, str]
+_SAYS_NOTHING_OF_SAMPLES = {"guard", "reproduces", "tokenizer", "warn_repeat"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +60,7 @@ class Shard:
 
     def fingerprint(self, ingested: Mapping[str, Artefact], pool_verdicts: Artefact) -> str:
         """Name of the release: all that its bytes depend on."""
+        tokenizer = self._tokenizer()
         return fingerprint(
             {
                 "step": "shard",
@@ -92,6 +68,7 @@ class Shard:
                 "mixture": self.mixture.model_dump(mode="json", exclude=_SAYS_NOTHING_OF_SAMPLES),
                 "pool": pool_verdicts.fingerprint,
                 "sources": {name: [artefact.fingerprint, self._facts(name)] for name, artefact in sorted(ingested.items())},
+                **({"tokenizer": tokenizer.sha256} if tokenizer else {}),
             }
         )
 
@@ -142,6 +119,9 @@ class Shard:
                 available[name], files[name] = found.available, found.by_file
         return plan(self.mixture, available, categories(self.catalog), files)
 
+    def _tokenizer(self) -> TokenizerFile | None:
+        return None if self.mixture.tokenizer is None else TokenizerFile.find(Path(self.mixture.tokenizer))
+
     def _facts(self, name: str) -> SourceFacts:
         source = self.catalog.sources[name]
         prompts = source.prompts if self.mixture.prompts(name) else ()
@@ -163,7 +143,7 @@ class Shard:
         ordered = stream_order(taken, self.mixture.seed).with_row_index("position")
         stream = ordered.join(removed, on="sample_id", how="left", maintain_order="left")
         edges = _shard_edges(stream, self.mixture.shard_bytes)
-        renders = list(_render_tasks(stream, files, work, {name: self._facts(name) for name in ingested}))
+        renders = list(_render_tasks(stream, files, work, {name: self._facts(name) for name in ingested}, self._tokenizer()))
         pool.map(render_samples, renders, label=f"render {self.mixture.name}")
         for artefact in ingested.values():
             bring_tars(artefact.folder)
@@ -174,7 +154,7 @@ class Shard:
             for number, (start, stop) in enumerate(pairwise(edges))
         ]
         entries = pool.map(write_one_shard, writes, label=f"write {self.mixture.name}")
-        parts = [pq.read_table(_index_part(work, task.number)) for task in writes]
+        parts = [pq.read_table(index_part(work, task.number)) for task in writes]
         write_table(folder / INDEX_NAME, _with_facts(parts, self.catalog))
         return entries
 
@@ -204,19 +184,19 @@ class Shard:
         ingested: Mapping[str, Artefact],
         pool_verdicts: Artefact,
     ) -> dict[str, Any]:
-        index = pl.read_parquet(folder / INDEX_NAME)
+        index, tokenizer = pl.read_parquet(folder / INDEX_NAME), self._tokenizer()
         return {
             "schema_version": SCHEMA_VERSION,
             "name": self.mixture.name,
             "fingerprint": folder.name,
             "num_samples": len(index),
             "num_bytes": sum(entry.num_bytes for entry in entries),
-            "tokens": "words between white space; no tokenizer",
+            "tokens": tokenizer.unit if tokenizer else WORDS,
             "shards": [asdict(entry) for entry in entries],
             "tables": {name: _file_facts(folder / name) for name in (INDEX_NAME, VERDICTS_NAME)},
             "categories": counts_by(index, "category"),
             "sources": counts_by(index, "source"),
-            "mixture": self.mixture.model_dump(mode="json"),
+            "mixture": self.mixture.model_dump(mode="json", exclude={"tokenizer"}),
             "licenses": {name: self.catalog.sources[name].license for name in sorted(ingested)},
             "plan": {name: asdict(quota) for name, quota in planned.quotas.items()},
             "warnings": list(planned.warnings),
@@ -268,7 +248,11 @@ def _shard_edges(stream: pl.DataFrame, shard_bytes: int) -> list[int]:
 
 
 def _render_tasks(
-    stream: pl.DataFrame, files: Sequence[tuple[Path, str]], work: Path, facts: Mapping[str, SourceFacts]
+    stream: pl.DataFrame,
+    files: Sequence[tuple[Path, str]],
+    work: Path,
+    facts: Mapping[str, SourceFacts],
+    tokenizer: TokenizerFile | None,
 ) -> Sequence[RenderTask]:
     tasks: list[RenderTask] = []
     assigned = stream.select("position", "file", "row", "repeat", "removed").partition_by(
@@ -281,70 +265,8 @@ def _render_tasks(
         with replacing(listed) as temporary:
             assigned[(number,)].write_parquet(temporary)
         target = work / f"rendered-{number:06d}.arrow"
-        tasks.append(RenderTask(str(path), str(listed), str(target), facts[name]))
+        tasks.append(RenderTask(str(path), str(listed), str(target), facts[name], tokenizer))
     return tasks
-
-
-def render_samples(task: RenderTask) -> None:
-    """Write the RENDERED rows of one file of samples, ordered by position."""
-    target = Path(task.target)
-    if target.exists():
-        return
-    assigned = pl.read_parquet(task.assigned).sort("position")
-    samples = pq.read_table(task.samples).take(pa.array(assigned["row"].to_numpy())).to_pylist()
-    trimmed = [
-        without_turns(sample, removed) if removed else sample
-        for sample, removed in zip(samples, assigned["removed"].to_list(), strict=True)
-    ]
-    placed = zip(trimmed, assigned["position"].to_list(), assigned["repeat"].to_list(), strict=True)
-    rows = [rendered_row(sample, position, repeat, task.source) for sample, position, repeat in placed]
-    with replacing(target) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, RENDERED) as writer:
-        writer.write_table(pa.Table.from_pylist(rows, schema=RENDERED), max_chunksize=8_192)
-
-
-def write_one_shard(task: WriteTask) -> ShardEntry:
-    """Write a shard and its part of the index."""
-    path = Path(task.folder) / SHARD_FOLDER / shard_name(task.mixture, task.number)
-    noted = Path(task.work) / f"shard-{task.number:06d}.json"
-    if noted.exists() and path.exists():
-        return ShardEntry(**json.loads(noted.read_bytes()))
-    rows = sorted(
-        ((source, row) for file, source in task.rendered for row in _slice(file, task.start, task.stop)),
-        key=lambda pair: pair[1]["position"],
-    )
-    pictures = Pictures(task.picture_folders)
-    try:
-        with replacing(path) as temporary:
-            written = write_shard(temporary, rows, pictures)
-    finally:
-        pictures.close()
-    index = {
-        "sample_id": [row["sample_id"] for _, row in rows],
-        "source": [source for source, _ in rows],
-        "repeat": pa.array([row["repeat"] for _, row in rows], pa.int32()),
-        "shard": pa.array([task.number] * len(rows), pa.int32()),
-        "offset_bytes": [offset for offset, _ in written.places],
-        "num_bytes": [length for _, length in written.places],
-        "num_images": pa.array([row["num_images"] for _, row in rows], pa.int32()),
-        "num_tokens": pa.array([row["num_tokens"] for _, row in rows], pa.int32()),
-    }
-    write_table(_index_part(Path(task.work), task.number), pa.table(index))
-    entry = ShardEntry(name=path.name, num_samples=len(rows), num_bytes=written.num_bytes, sha256=written.sha256)
-    write_json(noted, asdict(entry))
-    return entry
-
-
-def _slice(file: str, start: int, stop: int) -> list[dict[str, Any]]:
-    """Rows of a rendered file with positions from `start` to before `stop`; only their pages are read."""
-    with pa.memory_map(file) as mapped:
-        table = pa.ipc.open_file(mapped).read_all()
-        positions = table.column("position").to_numpy()
-        first, last = np.searchsorted(positions, [start, stop])
-        return rendered_rows(table.slice(first, last - first))
-
-
-def _index_part(work: Path, number: int) -> Path:
-    return work / f"index-{number:06d}.parquet"
 
 
 def _with_facts(parts: Sequence[pa.Table], catalog: Catalog) -> pa.Table:

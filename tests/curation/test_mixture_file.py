@@ -11,6 +11,7 @@ from curation.errors import MixtureError, PlanError
 from curation.layered_yaml import Layer
 from curation.mixture import Mixture
 from curation.mixture_file import load_curriculum, load_mixture, load_written
+from tests.support.tokenizer_files import write_letter_tokenizer
 
 
 def write(catalog: Catalog, **files: str) -> Path:
@@ -169,3 +170,12 @@ def test_a_layer_replaces_and_takes_out(base: dict[str, int], top: dict[str, int
     assert {key: found.places[(key,)][0].name for key in found.value} == {
         key: "top" if key in top else "base" for key in found.value
     }
+
+
+def test_a_tokenizer_lies_beside_the_file_that_names_it(world: Catalog):
+    tokenizer = write_letter_tokenizer(world.folder / "base" / "letters")
+    (world.folder / "base" / "base.yaml").write_text("name: base\ntokenizer: letters\n")
+    top = write(world, top="name: top\nextends: base/base.yaml\n")
+    assert load_mixture(top, world).tokenizer == str(tokenizer)
+    with pytest.raises(MixtureError, match=r"top\.yaml:2: tokenizer: tokenizer '.*gone': No such file"):
+        load_mixture(write(world, top="name: top\ntokenizer: gone\n"), world)

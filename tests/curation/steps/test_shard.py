@@ -17,7 +17,9 @@ from curation.runtime.pool import InProcessPool
 from curation.shard_format import INDEX_COLUMNS, decode_sample, occurrence_key
 from curation.store import Store, latest
 from curation.tables import VERDICTS
+from curation.token_counts import TokenizerFile
 from curation.verification import verify
+from tests.support.tokenizer_files import write_letter_tokenizer
 from tests.support.upstream import (
     NUM_COPIED,
     NUM_SUMS,
@@ -350,3 +352,19 @@ def test_a_mixture_without_any_sample_says_so(tmp_path: Path, store: Store):
 def test_json_of_samples_decodes(built: Built):
     with tarfile.open(next((built.folder / "shards").iterdir())) as tar:
         assert decode_sample(tar.extractfile(tar.next()).read())["source"]
+
+
+def test_a_tokenizer_counts_tokens_and_names_the_release(world: Catalog, store: Store, tmp_path: Path):
+    mixtures = [MIXED.model_copy(update={"tokenizer": str(write_letter_tokenizer(tmp_path / name))}) for name in ("one", "two")]
+    words, letters = build(world, store, MIXED), build(world, store, mixtures[0])
+    assert build(world, store, mixtures[1]).folder == letters.folder != words.folder, "what the file holds counts, not its name"
+    assert words.release.manifest["tokens"].startswith("words between white space")
+    assert letters.release.manifest["tokens"] == TokenizerFile.find(tmp_path / "one").unit
+    assert content(letters.folder / "shards") == content(words.folder / "shards")
+    listed = samples_of(letters.folder)
+    for row in index_of(letters.folder).to_dicts():
+        turns = listed[occurrence_key(row["sample_id"], row["repeat"])][0]["conversations"]
+        assert row["num_tokens"] == sum(len("".join(turn["value"].replace("<image>", "").split())) for turn in turns)
+    assert sum(counts["tokens"] for counts in letters.release.manifest["sources"].values()) == sum(
+        index_of(letters.folder)["num_tokens"]
+    )
