@@ -7,13 +7,17 @@ matrix each for K and for V. Where m > 1 the projections are moved to the other 
 query) that is 8 products instead of 38. LayerNorm's weight and bias go along into the projections, so that a key is
 normalised once for both; a bias adds one score a head and encoder, which matters because all encoders share one softmax.
 
+On a CPU the rows go in blocks: what is made of large keys is then used while it is in the cache.
+
 Shapes: N rows = batch * side * side, M = m * m keys of one encoder, H heads, E = head width, D hidden, Q query width,
 C context width, F key-value width of an encoder.
 """
-# ruff: noqa: N803, N806 - names carry the shape suffixes above
+# ruff: noqa: N803, N806, N815 - names carry the shape suffixes above
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +27,9 @@ from training.errors import ConfigError
 
 NUM_HEADS = 16
 """Fixed in the published code; hidden_dim must be a multiple of it."""
+BLOCK_BYTES = 2 << 20
+"""Keys of one encoder that are worked on together on a CPU: what stays in its cache, and what the allocator hands out again.
+With all rows at once, half of the time of what is done to such keys went into fresh pages of memory."""
 
 
 def split_regions(features_BLF: Tensor, side: int) -> Tensor:
@@ -44,12 +51,71 @@ def _normed_linear(in_features: int, out_features: int) -> nn.Sequential:
     return nn.Sequential(nn.LayerNorm(in_features), nn.Linear(in_features, out_features, bias=False))
 
 
+@dataclass(frozen=True, slots=True)
+class _Projection:
+    """LayerNorm's weight and bias taken into the projection after it, by heads."""
+
+    weight_HEF: Tensor
+    shift_HE: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """An encoder with one key a query, which is projected, and so is the value: [N, H, E]."""
+
+    key_NHE: Tensor
+    value_NHE: Tensor
+
+    def blocks(self, rows: int) -> "Iterator[_Cells]":
+        return map(_Cells, torch.split(self.key_NHE, rows), torch.split(self.value_NHE, rows))
+
+    def score(self, query_NHE: Tensor) -> Tensor:
+        return (query_NHE * self.key_NHE).sum(dim=-1, keepdim=True)
+
+    def mix(self, weights_NHM: Tensor) -> Tensor:
+        return weights_NHM * self.value_NHE
+
+
+@dataclass(frozen=True, slots=True)
+class _Regions:
+    """An encoder with several keys a query, not projected: [N, M, F]; `place_MF` tells where in its region a key is."""
+
+    features_NMF: Tensor
+    place_MF: Tensor
+    key: _Projection
+    value: _Projection
+
+    def blocks(self, rows: int) -> "Iterator[_Regions]":
+        """Some rows at a time, with normalised keys."""
+        for x in torch.split(self.features_NMF, rows):
+            yield replace(self, features_NMF=_normalise(x + self.place_MF))
+
+    def score(self, query_NHE: Tensor) -> Tensor:
+        moved_NHF = torch.einsum("nhe,hef->nhf", query_NHE, self.key.weight_HEF)
+        shift_NH1 = (query_NHE * self.key.shift_HE).sum(dim=-1, keepdim=True)
+        return moved_NHF @ self.features_NMF.transpose(1, 2) + shift_NH1
+
+    def mix(self, weights_NHM: Tensor) -> Tensor:
+        mean_NHF = weights_NHM.to(self.features_NMF.dtype) @ self.features_NMF
+        value_NHE = torch.einsum("nhf,hef->nhe", mean_NHF, self.value.weight_HEF)
+        return value_NHE + weights_NHM.sum(dim=-1, keepdim=True) * self.value.shift_HE
+
+
+def _attend(query_NHE: Tensor, encoders: Sequence[_Cells | _Regions], mask_NM: Tensor | None) -> Tensor:
+    """Values [N, H, E] of some rows, mixed under one softmax over the keys of all encoders."""
+    scores = [encoder.score(query_NHE) for encoder in encoders]
+    scores_NHM = torch.cat(scores, dim=-1)
+    if mask_NM is not None:
+        scores_NHM = scores_NHM.masked_fill(~mask_NM.unsqueeze(1), torch.finfo(scores_NHM.dtype).min)
+    weights = torch.split(torch.softmax(scores_NHM, dim=-1), [x.shape[-1] for x in scores], dim=-1)
+    return reduce(torch.add, [encoder.mix(x) for encoder, x in zip(encoders, weights, strict=True)])
+
+
 class RegionAttention(nn.Module):
     """One query a row over the keys of all encoders under one softmax."""
 
     def __init__(self, kv_dims: Sequence[int], hidden_dim: int) -> None:
         super().__init__()
-        self.num_encoders = len(kv_dims)
         self.head_dim = hidden_dim // NUM_HEADS
         self.q_proj = _normed_linear(hidden_dim, hidden_dim)
         for i, kv_dim in enumerate(kv_dims):
@@ -57,47 +123,47 @@ class RegionAttention(nn.Module):
             self.add_module(f"v_proj_{i}", _normed_linear(kv_dim, hidden_dim))
         self.o_proj = nn.Linear(hidden_dim, hidden_dim, bias=False)
 
-    def forward(self, hidden_ND: Tensor, features: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Tensor:
-        """Attend from hidden [N, D] to features [N, M_i, F_i]; masks [N, M_i] are True where a key counts. Gives [N, D]."""
-        query_NHE = self.q_proj(hidden_ND).unflatten(-1, (NUM_HEADS, self.head_dim)) / math.sqrt(self.head_dim)
-        regions = [_normalise(x) if x.shape[1] > 1 else x for x in features]
-        scores = [self._scores(i, query_NHE, x, mask) for i, (x, mask) in enumerate(zip(regions, masks, strict=True))]
-        weights_NHM = torch.softmax(torch.cat(scores, dim=-1), dim=-1)
-        parts = torch.split(weights_NHM, [x.shape[1] for x in regions], dim=-1)
-        mixed = [self._mix(i, weights, x) for i, (weights, x) in enumerate(zip(parts, regions, strict=True))]
-        attended_ND: Tensor = self.o_proj(torch.stack(mixed).sum(dim=0).flatten(-2))
+    def forward(
+        self, hidden_ND: Tensor, features: Sequence[Tensor], places: Sequence[Tensor | None], mask_NM: Tensor | None
+    ) -> Tensor:
+        """Attend from hidden [N, D] to features [N, M_i, F_i] with places [M_i, F_i] where M_i > 1; the mask [N, sum M_i] is
+        True where a key counts. Gives [N, D].
+        """
+        query_NHE = self._heads(self.q_proj(hidden_ND)) / math.sqrt(self.head_dim)
+        encoders = [
+            self._cells(i, x) if place is None else _Regions(x, place, self._projection("k", i), self._projection("v", i))
+            for i, (x, place) in enumerate(zip(features, places, strict=True))
+        ]
+        rows = _rows_a_block(features)
+        queries = torch.split(query_NHE, rows)
+        masks = [None] * len(queries) if mask_NM is None else torch.split(mask_NM, rows)
+        blocks = zip(queries, zip(*(encoder.blocks(rows) for encoder in encoders), strict=True), masks, strict=True)
+        attended_NHE = torch.cat([_attend(*block) for block in blocks])
+        attended_ND: Tensor = self.o_proj(attended_NHE.flatten(-2))
         return attended_ND
 
-    def _of_one(self, kind: str, i: int, region_N1F: Tensor) -> Tensor:
-        """Keys or values [N, H, E] of regions of one cell."""
-        projected: Tensor = self.get_submodule(f"{kind}_proj_{i}")(region_N1F[:, 0])
-        return projected.view(-1, NUM_HEADS, self.head_dim)
+    def _heads(self, x_ND: Tensor) -> Tensor:
+        return x_ND.view(-1, NUM_HEADS, self.head_dim)
 
-    def _projection(self, kind: str, i: int) -> tuple[Tensor, Tensor]:
-        """LayerNorm's weight and bias taken into the projection after it, by heads: [H, E, F] and [H, E]."""
+    def _cells(self, i: int, features_N1F: Tensor) -> _Cells:
+        features_NF = features_N1F[:, 0]
+        key, value = (self.get_submodule(f"{kind}_proj_{i}")(features_NF) for kind in "kv")
+        return _Cells(self._heads(key), self._heads(value))
+
+    def _projection(self, kind: str, i: int) -> _Projection:
         norm, linear = self.get_submodule(f"{kind}_proj_{i}").children()
         assert isinstance(norm, nn.LayerNorm) and isinstance(linear, nn.Linear)
         weight, shift = linear.weight * norm.weight, linear.weight @ norm.bias
-        return weight.view(NUM_HEADS, self.head_dim, -1), shift.view(NUM_HEADS, self.head_dim)
+        return _Projection(weight.view(NUM_HEADS, self.head_dim, -1), shift.view(NUM_HEADS, self.head_dim))
 
-    def _scores(self, i: int, query_NHE: Tensor, region_NMF: Tensor, mask_NM: Tensor | None) -> Tensor:
-        if region_NMF.shape[1] == 1:
-            scores_NHM = (query_NHE * self._of_one("k", i, region_NMF)).sum(dim=-1, keepdim=True)
-        else:
-            weight_HEF, shift_HE = self._projection("k", i)
-            moved_NHF = torch.einsum("nhe,hef->nhf", query_NHE, weight_HEF)
-            scores_NHM = moved_NHF @ region_NMF.transpose(1, 2) + (query_NHE * shift_HE).sum(dim=-1, keepdim=True)
-        if mask_NM is None:
-            return scores_NHM
-        return scores_NHM.masked_fill(~mask_NM.unsqueeze(1), torch.finfo(scores_NHM.dtype).min)
 
-    def _mix(self, i: int, weights_NHM: Tensor, region_NMF: Tensor) -> Tensor:
-        if region_NMF.shape[1] == 1:
-            return weights_NHM * self._of_one("v", i, region_NMF)
-        weight_HEF, shift_HE = self._projection("v", i)
-        mean_NHF = weights_NHM.to(region_NMF.dtype) @ region_NMF
-        value_NHE = torch.einsum("nhf,hef->nhe", mean_NHF, weight_HEF)
-        return value_NHE + weights_NHM.sum(dim=-1, keepdim=True) * shift_HE
+def _rows_a_block(features: Sequence[Tensor]) -> int:
+    """On a CPU, rows whose keys stay in its cache from one operation to the next; elsewhere all."""
+    num_rows = len(features[0])
+    if features[0].device.type != "cpu":
+        return max(1, num_rows)
+    widest = max(x.shape[1] * x.shape[2] * x.element_size() for x in features)
+    return max(1, min(num_rows, BLOCK_BYTES // widest))
 
 
 def _normalise(x: Tensor) -> Tensor:
@@ -145,17 +211,14 @@ class SamplerLayer(nn.Module):
         context_IC: Tensor,
         context_rows: Tensor | None,
         features: Sequence[Tensor],
-        masks: Sequence[Tensor | None],
+        mask_NM: Tensor | None,
     ) -> Tensor:
         """The updated query [N, Q]."""
         of_query, of_context = self.proj_in.weight.tensor_split([query_NQ.shape[1]], dim=1)
         context = functional.linear(self.proj_context(context_IC), of_context)
         hidden_ND = functional.linear(query_NQ, of_query) + (context if context_rows is None else context[context_rows])
-        placed = [
-            x + self.get_parameter(f"pos_embed_{i}") if side > 1 else x
-            for i, (x, side) in enumerate(zip(features, self._region_sides, strict=True))
-        ]
-        attended_ND = self.cross_attn(hidden_ND, placed, masks)
+        places = [self.get_parameter(f"pos_embed_{i}") if side > 1 else None for i, side in enumerate(self._region_sides)]
+        attended_ND = self.cross_attn(hidden_ND, features, places, mask_NM)
         out_NQ: Tensor = query_NQ + self.proj_out(self.norm(hidden_ND + attended_ND))
         return out_NQ
 
@@ -198,7 +261,20 @@ class VisionTokenSampler(nn.Module):
         query has, so that a context is projected once. Masks [N, m_i * m_i] are boolean, True where a key may be attended to;
         a row without any attends to all keys alike.
         """
-        query_NQ, context_NC = queries.squeeze(1), context.squeeze(1)
+        query_NQ, context_IC = queries.squeeze(1), context.squeeze(1)
+        if context_rows is None and context_IC.stride(0) == 0:
+            context_IC = context_IC[:1]  # one row that was expanded
+        mask_NM = _join(masks, features)
         for layer in self.layers:
-            query_NQ = layer(query_NQ, context_NC, context_rows, features, masks or [None] * len(features))
+            query_NQ = layer(query_NQ, context_IC, context_rows, features, mask_NM)
         return query_NQ.unsqueeze(1)
+
+
+def _join(masks: Sequence[Tensor | None] | None, features: Sequence[Tensor]) -> Tensor | None:
+    """One mask [N, sum M_i] over the keys of all encoders; None where all count."""
+    if masks is None or all(mask is None for mask in masks):
+        return None
+    whole = [
+        x.new_ones(x.shape[:2], dtype=torch.bool) if mask is None else mask for mask, x in zip(masks, features, strict=True)
+    ]
+    return torch.cat(whole, dim=1)

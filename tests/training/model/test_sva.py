@@ -10,6 +10,7 @@ from torch.nn import functional
 from tests.support import straightforward
 from tests.support.golden import Golden
 from training.errors import ConfigError
+from training.model import sva
 from training.model.sva import NUM_HEADS, VisionTokenSampler, split_regions
 
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}
@@ -32,6 +33,14 @@ def test_equals_the_published_sampler(name):
     sampler = golden_sampler(golden)
     out = sampler(golden["in.queries"], golden["in.context"], golden.series("in.feat_"), golden.series("in.mask_"))
     torch.testing.assert_close(out, golden["out.queries"], **CLOSE)
+
+
+@pytest.mark.parametrize("block_bytes", [1, 2000])
+def test_blocks_of_rows_change_nothing(monkeypatch, block_bytes):
+    """One row at a time, and some."""
+    monkeypatch.setattr(sva, "BLOCK_BYTES", block_bytes)
+    test_equals_the_published_sampler("a2_depth1_masks")
+    test_gradients_equal_the_published_sampler()
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -159,3 +168,13 @@ def test_wrong_sizes_are_named():
         split_regions(torch.zeros(1, 30, 2), 5)
     with pytest.raises(ConfigError, match="multiple of the query grid's 4"):
         split_regions(torch.zeros(1, 36, 2), 4)
+
+
+def test_a_context_that_all_rows_share_may_be_expanded():
+    sampler = VisionTokenSampler(5, 6, [7, 8], [1, 2], hidden_dim=32)
+    queries, context = torch.randn(3, 1, 5), torch.randn(1, 1, 6)
+    features = [torch.randn(3, 1, 7), torch.randn(3, 4, 8)]
+    alike = sampler(queries, context.repeat(3, 1, 1), features)
+    torch.testing.assert_close(sampler(queries, context.expand(3, 1, 6), features), alike, **CLOSE)
+    nothing = sampler(queries[:0], context.expand(0, 1, 6), [x[:0] for x in features])
+    assert nothing.shape == (0, 1, 5)
