@@ -1,11 +1,12 @@
-import importlib.util
 import json
 import math
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing import event_accumulator
 
 from tests.support.releases import demo_samples, write_release
 from tests.support.runs import run_settings
@@ -113,15 +114,14 @@ def test_metrics_tell_samples_and_speed(demo_release, tmp_path):
 
 
 def test_tensorboard_has_every_figure(demo_release, tmp_path):
-    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     trainer(demo_release, tmp_path, tensorboard=True).train(ignore)
     events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert {"loss", "tokens_per_second", "data_wait_share", "loss_by_source/shapes"} <= set(events.Tags()["scalars"])
     assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is not None, reason="tensorboard is installed")
-def test_tensorboard_is_asked_for_by_name(demo_release, tmp_path):
+def test_tensorboard_is_asked_for_by_name(demo_release, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ConfigError, match=r"pip install 'cambrian-curation\[tensorboard\]'"):
         trainer(demo_release, tmp_path, tensorboard=True).train(ignore)
 

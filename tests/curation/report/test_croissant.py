@@ -1,7 +1,9 @@
 import hashlib
 
+import mlcroissant
 import pytest
 
+from curation.report import write_report
 from curation.report.croissant import describe
 from curation.report.gather import gather
 
@@ -45,10 +47,12 @@ def test_a_release_without_images_describes_none(made_up):
     assert [records["@id"] for records in described["recordSet"]] == ["samples", "index"]
 
 
-def test_mlcroissant_finds_no_error(made_up):
-    mlcroissant = pytest.importorskip("mlcroissant")
-    from curation.report import write_report
-
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:rdflib", "ignore::DeprecationWarning:mlcroissant")
+def test_mlcroissant_finds_nothing_wrong_and_reads_the_index(made_up):
     write_report(made_up.folder, made_up.manifest, made_up.source_folders)
 
-    assert not mlcroissant.Dataset(jsonld=str(made_up.folder / "croissant.json")).metadata.issues.errors
+    dataset = mlcroissant.Dataset(jsonld=str(made_up.folder / "croissant.json"))
+
+    assert not dataset.metadata.issues.errors
+    rows = list(dataset.records("index"))
+    assert len(rows) == made_up.manifest["num_samples"]

@@ -1,8 +1,11 @@
 from pathlib import Path
 
+import datasets
 import pytest
 import yaml
+from huggingface_hub import DatasetCard
 
+from curation.report import write_report
 from curation.report.data_card import card_head, render_card, size_category
 from curation.report.gather import gather
 from curation.report.release_facts import ReleaseFacts
@@ -88,12 +91,20 @@ def test_a_single_licence_is_named(made_up, license_name, expected):
 
 def test_datasets_reads_the_folder_by_its_card(made_up, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    datasets = pytest.importorskip("datasets")
-    from curation.report import write_report
-
     write_report(made_up.folder, made_up.manifest, made_up.source_folders)
     rows = list(datasets.load_dataset(str(made_up.folder), split="train", streaming=True, cache_dir=str(tmp_path / "cache")))
 
     assert [row["json"]["source"] for row in rows] == ["shapes", "words", "words", "shapes", "words", "shapes", "words"]
     assert rows[3]["0.png"].size == (8, 6) and rows[3]["png"] is None
     assert rows[1]["png"] is None
+
+
+def test_the_hub_library_reads_the_head(made_up):
+    """What the Hub checks before it takes a card: YAML of known keys, a valid size, a licence it knows or `other`."""
+    write_report(made_up.folder, made_up.manifest, made_up.source_folders)
+    card = DatasetCard.load(made_up.folder / "README.md")
+
+    assert card.data.pretty_name == "tiny"
+    assert card.data.size_categories == ["n<1K"]
+    assert card.data.configs is not None
+    assert DatasetCard(f"---\n{card.data.to_yaml()}\n---\n").data.to_dict() == card.data.to_dict()
