@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 from curation.errors import CurationError
-from flows.commands import catalog, mixtures, releases
+from flows.commands import catalog, mixtures, releases, runs
 from flows.commands.app import Globals, app
 
-__all__ = ["app", "catalog", "main", "mixtures", "releases"]
+__all__ = ["app", "catalog", "main", "mixtures", "releases", "runs"]
 
 _DISK_ERRORS = {
     errno.ENOSPC: "the disk is full",
@@ -20,7 +20,7 @@ _DISK_ERRORS = {
 def main() -> None:
     """Run the command line; what a user can mend is told in one paragraph, without a traceback."""
     try:
-        app()
+        app(prog_name="curate")
     except CurationError as problem:
         _fail(str(problem), problem.exit_code)
     except OSError as problem:

@@ -2,16 +2,19 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import curation
 from curation.catalog import Catalog, load_catalog
 from curation.errors import ConfigurationError
+from curation.run_log import RunLog, run_log
 from curation.runtime.pool import InProcessPool, Pool, RayPool
 from curation.runtime.progress import reporter_for
+from curation.steps.step import Artefact
 from curation.store import Store
 
 DEFAULT_ROOT = "lake"
@@ -21,11 +24,16 @@ _PACKAGE = Path(curation.__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An opened catalog, root and pool."""
+    """An opened catalog, root and pool, and the log of the run that opened them."""
 
     catalog: Catalog
     store: Store
     pool: Pool
+    log: RunLog | None = None
+
+    def step(self, name: str, of: str, work: Callable[[], Artefact]) -> Artefact:
+        """What `work` gives, noted in the run's log."""
+        return work() if self.log is None else self.log.step(name, of, work)
 
 
 @contextmanager
@@ -40,6 +48,13 @@ def open_job(root: str, catalog: str, *, is_quiet: bool = False) -> Iterator[Job
             yield job
     finally:
         job.pool.close()
+
+
+@contextmanager
+def logged_job(command: str, arguments: Mapping[str, Any], root: str, catalog: str, *, is_quiet: bool) -> Iterator[Job]:
+    """A job whose run leaves a log under the root: what it was asked, its steps, and how it ended."""
+    with open_job(root, catalog, is_quiet=is_quiet) as job, run_log(job.store, command, arguments) as log:
+        yield replace(job, log=log)
 
 
 def open_pool(*, is_quiet: bool = False) -> Pool:

@@ -28,7 +28,7 @@ from curation.steps.sign import Sign
 from curation.steps.step import Artefact
 from curation.steps.survivors import Survivors
 from flows.artifacts import show_ingested
-from flows.job import DEFAULT_CATALOG, DEFAULT_ROOT, Job, mixture_file, open_job
+from flows.job import DEFAULT_CATALOG, DEFAULT_ROOT, Job, logged_job, mixture_file
 
 SOURCES_AT_ONCE = 4
 """Sources under way together: small ones leave cores idle between their passes."""
@@ -43,25 +43,27 @@ def _threads() -> TaskRunner[PrefectFuture[Any]]:
 @task(task_run_name="ingest {source.name}", cache_policy=NO_CACHE, persist_result=False)
 def ingest_source(source: Row, job: Job) -> Artefact:
     """Checked samples of one source."""
-    return Ingest(job.catalog, source).run(job.store, job.pool)
+    return job.step("ingest", source.name, lambda: Ingest(job.catalog, source).run(job.store, job.pool))
 
 
 @task(task_run_name="measure {source.name}", cache_policy=NO_CACHE, persist_result=False)
 def measure_source(source: Source, ingested: Artefact, job: Job) -> Artefact:
     """Facts of one source's samples, which plans read."""
-    return Measure(source.name).run(ingested, job.store, job.pool)
+    return job.step("measure", source.name, lambda: Measure(source.name).run(ingested, job.store, job.pool))
 
 
 @task(task_run_name="clean {source.name}", cache_policy=NO_CACHE, persist_result=False)
 def clean_source(source: Source, ingested: Artefact, job: Job) -> Artefact:
     """Signatures of one source."""
-    return Clean(source.name, source.prompt_texts).run(ingested, job.store, job.pool)
+    step = Clean(source.name, source.prompt_texts)
+    return job.step("clean", source.name, lambda: step.run(ingested, job.store, job.pool))
 
 
 @task(task_run_name="sign {source.name}", cache_policy=NO_CACHE, persist_result=False)
 def sign_source(source: Source, ingested: Artefact, spec: DedupSpec, job: Job) -> Artefact:
     """Text signatures of one source."""
-    return Sign(source.name, source.prompt_texts, spec.signing()).run(ingested, job.store, job.pool)
+    step = Sign(source.name, source.prompt_texts, spec.signing())
+    return job.step("sign", source.name, lambda: step.run(ingested, job.store, job.pool))
 
 
 @task(name="deduplicate", cache_policy=NO_CACHE, persist_result=False)
@@ -73,7 +75,8 @@ def deduplicate(
     job: Job,
 ) -> Artefact:
     """Verdicts over all sources."""
-    return Deduplicate(spec).run(cleaned, job.store, signed, job.pool, ingested)
+    step = Deduplicate(spec)
+    return job.step("deduplicate", "pool", lambda: step.run(cleaned, job.store, signed, job.pool, ingested))
 
 
 @task(name="decontaminate", cache_policy=NO_CACHE, persist_result=False)
@@ -84,13 +87,14 @@ def decontaminate(
     if mixture.decontaminate is None:
         return pooled
     prompts = {name: job.catalog.sources[name].prompt_texts for name in ingested}
-    return Decontaminate(mixture.decontaminate, prompts).run(pooled, ingested, benchmarks, job.store, job.pool)
+    step = Decontaminate(mixture.decontaminate, prompts)
+    return job.step("decontaminate", "pool", lambda: step.run(pooled, ingested, benchmarks, job.store, job.pool))
 
 
 @task(name="note survivors", cache_policy=NO_CACHE, persist_result=False)
 def note_survivors(ingested: Mapping[str, Artefact], measured: Mapping[str, Artefact], pool: Artefact, job: Job) -> Artefact:
     """The rows of every source that the pool keeps."""
-    return Survivors().run(ingested, measured, pool, job.store)
+    return job.step("survivors", "pool", lambda: Survivors().run(ingested, measured, pool, job.store))
 
 
 @task(task_run_name="shard {written.mixture.name}", cache_policy=NO_CACHE, persist_result=False)
@@ -99,7 +103,8 @@ def write_release(
 ) -> Artefact:
     """The published release."""
     with written.pointing():
-        return Shard(job.catalog, written.mixture).run(ingested, pool, job.store, job.pool, accepted)
+        step = Shard(job.catalog, written.mixture)
+        return job.step("shard", written.mixture.name, lambda: step.run(ingested, pool, job.store, job.pool, accepted))
 
 
 @flow(name="ingest", task_runner=_threads(), validate_parameters=False)
@@ -119,7 +124,8 @@ def ingest(
         quiet: Show no progress.
         refresh: Ask again what branches, buckets and URLs hold now, in place of what they held when first fetched.
     """
-    with open_job(root, catalog, is_quiet=quiet) as job:
+    arguments = {"sources": list(sources), "catalog": catalog, "refresh": refresh}
+    with logged_job("ingest", arguments, root, catalog, is_quiet=quiet) as job:
         rows = [job.catalog.source(name) for name in sources or job.catalog.sources]
         for row in rows if refresh else ():
             forget_fetched(job.catalog, row, job.store)
@@ -146,7 +152,8 @@ def build(
         quiet: Show no progress.
         accepted: Sources that the mixture's guard lets pass whatever they lost.
     """
-    with open_job(root, catalog, is_quiet=quiet) as job:
+    arguments = {"mixture": mixture, "catalog": catalog, "accepted": list(accepted)}
+    with logged_job("build", arguments, root, catalog, is_quiet=quiet) as job:
         path, stage = mixture_file(mixture)
         curriculum = load_curriculum(path, job.catalog)
         if stage is not None or not curriculum.is_staged:

@@ -4,15 +4,38 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from flows.commands.help import GroupedHelp
 from flows.environment import prepare_environment
 from flows.job import DEFAULT_CATALOG, DEFAULT_ROOT, shipped_file
 
 if TYPE_CHECKING:
     from curation.catalog import Catalog
 
+_HELP = """Curate and mix multimodal instruction data into WebDataset shards.
+
+\b
+catalog -> ingest -> clean -> dedup -> decontaminate -> mix -> shard -> stream
+"""
+_EXAMPLES = """\b
+A first look, from nothing to a release and its report:
+  curate try SOURCE                      what a source's first records become
+  curate ingest SOURCE                   fetch, check and keep them
+  curate plan MIXTURE.yaml               what a mixture would give
+  curate build MIXTURE.yaml              make its release; prints the path
+  curate explore                         look at it in a browser
+
+\b
+Say once where things lie: export CURATION_ROOT=... CURATION_CATALOG=...
+Then curate COMMAND --help. Exit status: 0 done or holds, 1 failed or does not
+hold, 2 wrong usage or settings. A stopped command goes on when run again.
+"""
+
 app = typer.Typer(
     name="curate",
-    help="Curate and mix multimodal instruction data into WebDataset shards.",
+    cls=GroupedHelp,
+    help=_HELP,
+    epilog=_EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -38,16 +61,19 @@ class Globals:
     is_quiet = False
 
 
-@app.callback()
+@app.callback(cls=GroupedHelp, help=_HELP, epilog=_EXAMPLES)
 def settings(
     root: RootOption = DEFAULT_ROOT,
     catalog: CatalogOption = DEFAULT_CATALOG,
-    verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Let Prefect and Ray speak.")] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    verbose: Annotated[
+        int,
+        typer.Option("--verbose", "-v", count=True, show_default=False, help="Say what is done, step by step; -vv: in detail."),
+    ] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors only.")] = False,
 ) -> None:
-    """Curate and mix multimodal instruction data into WebDataset shards."""
+    """Keep what stands before the command's name for the commands."""
     Globals.root, Globals.catalog, Globals.is_quiet = root, catalog, quiet
-    prepare_environment(verbosity=verbose)
+    prepare_environment(verbosity=verbose, is_quiet=quiet)
 
 
 def open_catalog() -> "Catalog":

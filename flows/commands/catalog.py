@@ -7,12 +7,13 @@ import typer
 from rich.console import Console
 
 from flows.commands.app import Globals, JsonOption, app
+from flows.commands.help import DATA
 from flows.job import shipped_file
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def sources(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE...]", help="All by default.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="SOURCE...", help="All by default.")] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Ask where the sources lie: reachable, size, revision, licence, count.")
     ] = False,
@@ -40,7 +41,7 @@ def sources(
     Console().print(table(f"catalog {Globals.catalog}", columns, cells, text_columns=5))
 
 
-@app.command(name="try")
+@app.command(name="try", rich_help_panel=DATA)
 def try_(
     source: Annotated[str | None, typer.Argument(metavar="SOURCE", help="A source or benchmark of the catalog.")] = None,
     head: Annotated[int, typer.Option("--head", metavar="N", min=1, max=10_000, help="Records of each part.")] = 20,
@@ -60,9 +61,9 @@ def try_(
         show_try(source, Path(shipped_file(Globals.catalog)), head, is_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def ingest(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE...]", help="All by default.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="SOURCE...", help="All by default.")] = None,
     refresh: Annotated[bool, typer.Option("--refresh", help="Ask again what branches, buckets and URLs hold now.")] = False,
 ) -> None:
     """Upstream data to checked samples and a quarantine."""

@@ -10,10 +10,11 @@ from rich.console import Console
 
 from curation.errors import CurationError
 from flows.commands.app import CountsOption, Globals, JsonOption, MixtureArgument, app, open_catalog
+from flows.commands.help import DATA, MIXING, WATCHING
 from flows.job import mixture_file, shipped_file
 
 
-@app.command()
+@app.command(rich_help_panel=MIXING)
 def plan(
     mixture: MixtureArgument,
     counts: CountsOption = "ingested",
@@ -46,9 +47,9 @@ def plan(
         show_plan(Console(), part)
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def stats(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE...]", help="All that are ingested by default.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="SOURCE...", help="All that are ingested by default.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Lengths and sizes of the ingested samples, by source and category; reads Parquet piece by piece."""
@@ -72,7 +73,7 @@ def stats(
     show_statistics(Console(), document)
 
 
-@app.command()
+@app.command(rich_help_panel=MIXING)
 def diff(
     before: Annotated[str, typer.Argument(metavar="A.yaml")],
     after: Annotated[str, typer.Argument(metavar="B.yaml")],
@@ -104,7 +105,7 @@ def diff(
         Console().print(f"warning: {warning}", style="yellow", highlight=False, markup=False)
 
 
-@app.command()
+@app.command(rich_help_panel=MIXING)
 def build(
     mixture: MixtureArgument,
     accept: Annotated[
@@ -146,7 +147,7 @@ def build(
     print(address(release))  # noqa: T201
 
 
-@app.command()
+@app.command(rich_help_panel=MIXING)
 def dups(
     mixture: MixtureArgument,
     sample: Annotated[int, typer.Option("--sample", min=1, help="How many clusters to show.")] = 5,
@@ -173,7 +174,7 @@ def dups(
     show_clusters(Console(soft_wrap=True), found)
 
 
-@app.command()
+@app.command(rich_help_panel=WATCHING)
 def serve(mixture: MixtureArgument = "mixtures/cambrian-10m.yaml") -> None:
     """Serve the scheduled flows: nightly ingestion, and a weekly release of MIXTURE. Runs until stopped."""
     from curation.mixture_file import load_curriculum

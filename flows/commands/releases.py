@@ -8,10 +8,11 @@ import typer
 from rich.console import Console
 
 from flows.commands.app import Globals, JsonOption, app
+from flows.commands.help import RELEASES
 from flows.job import open_pool
 
 
-@app.command()
+@app.command(rich_help_panel=RELEASES)
 def verify(
     release: Annotated[str, typer.Argument(help="A release's folder, or its mixture's name.")], json: JsonOption = False
 ) -> None:
@@ -37,7 +38,7 @@ def verify(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=RELEASES)
 def why(
     identifier: Annotated[
         str, typer.Argument(metavar="ID", help="A sample_id, or SOURCE:FILE:POSITION, or SOURCE:UPSTREAM-ID.")
@@ -66,7 +67,7 @@ ShuffleOption = Annotated[Literal["block", "full", "file"], typer.Option("--shuf
 KeepOption = Annotated[str | None, typer.Option("--keep", metavar="FILE.parquet", help="Only the sample_ids listed there.")]
 
 
-@app.command()
+@app.command(rich_help_panel=RELEASES)
 def stream(
     release: ReleaseArgument,
     head: Annotated[int, typer.Option("--head", min=1, help="Samples to show.")] = 5,
@@ -83,7 +84,7 @@ def stream(
     _inspect("stream", release, options | {"seed": seed, "epoch": epoch, "shuffle": shuffle, "keep": keep})
 
 
-@app.command()
+@app.command(rich_help_panel=RELEASES)
 def which(
     release: ReleaseArgument,
     step: Annotated[int, typer.Option("--step", min=0, help="Train step of the epoch, from 0.")],
@@ -119,7 +120,7 @@ def _inspect(command: str, release: str, options: dict[str, object]) -> None:
         raise typer.Exit(status)
 
 
-@app.command()
+@app.command(rich_help_panel=RELEASES)
 def report(release: Annotated[str, typer.Argument(help="A release's folder, or its mixture's name.")]) -> None:
     """The data card and the report page of a release; prints their paths."""
     from curation.lookup import find_release
@@ -131,7 +132,7 @@ def report(release: Annotated[str, typer.Argument(help="A release's folder, or i
         print(address(folder / name))  # noqa: T201
 
 
-@app.command()
+@app.command(rich_help_panel=RELEASES)
 def explore(
     release: Annotated[
         str | None, typer.Option("--release", help="A release's folder or mixture; the newest by default.")
@@ -164,7 +165,7 @@ def explore(
     uvicorn.run(site, host=host, port=port, log_level="warning")
 
 
-@app.command()
+@app.command(rich_help_panel=RELEASES)
 def leakage(
     release: Annotated[str, typer.Argument(help="A release's folder, or its mixture's name.")], json: JsonOption = False
 ) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.end_to_end.conftest import MIXTURE, REPOSITORY, Built, Curate
 
@@ -95,3 +96,58 @@ def test_every_command_is_in_the_readme(curate: Curate) -> None:
     for command in ("sources", "plan", "diff", "build", "verify", "why", "report", "serve"):
         assert f" {command} " in readme
         assert curate(command, "--help").returncode == 0
+
+
+def test_runs_are_listed_and_counted(curate: Curate, built: Built) -> None:
+    manifest = json.loads((built.release / "manifest.json").read_bytes())
+    run = json.loads(curate("runs", "--json", root=built.root).stdout)["runs"][0]
+    assert (run["command"], run["outcome"]) == ("build", "done")
+    assert run["counters"]["records"] == sum(counts["records"] for counts in manifest["conservation"].values())
+    assert run["counters"]["released"] == manifest["num_samples"]
+    assert {step["step"] for step in run["steps"]} >= {"ingest", "measure", "clean", "deduplicate", "survivors", "shard"}
+    assert f"{built.release.relative_to(built.root)}" in {step["artefact"] for step in run["steps"]}
+    shown = curate("runs", run["run"], root=built.root, COLUMNS="80").stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "deduplicate" in shown
+    families = text_string_to_metric_families(curate("metrics", root=built.root).stdout)
+    totals = {family.name: sum(sample.value for sample in family.samples) for family in families}
+    assert totals["curation_records"] >= run["counters"]["records"]
+    assert totals["curation_release_samples"] == manifest["num_samples"]
+
+
+def test_help_fits_80_columns_and_lists_every_command_in_a_group(curate: Curate) -> None:
+    shown = curate("--help", COLUMNS="80").stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    for heading in ("Sources:", "Mixtures:", "Releases:", "Runs:"):
+        assert f"\n{heading}" in shown
+    assert "curate build MIXTURE.yaml" in shown
+    commands = (
+        "sources",
+        "try",
+        "ingest",
+        "stats",
+        "plan",
+        "diff",
+        "build",
+        "dups",
+        "verify",
+        "why",
+        "stream",
+        "which",
+        "report",
+    )
+    for command in (*commands, "explore", "leakage", "serve", "runs", "metrics"):
+        assert f"\n  {command} " in shown, command
+
+
+def test_a_shell_can_complete_commands(curate: Curate) -> None:
+    done = curate(_CURATE_COMPLETE="complete_bash", COMP_WORDS="curate pl", COMP_CWORD="1")
+    assert done.stdout.split() == ["plan"]
+
+
+@pytest.mark.parametrize(("flag", "is_told"), [("-v", True), ("-q", False)])
+def test_steps_are_logged_to_stderr_when_asked(curate: Curate, built: Built, flag: str, is_told: bool) -> None:
+    done = curate(flag, "build", MIXTURE, root=built.root)
+    assert ("curation.runs: step_ended ingest scenes done" in done.stderr) == is_told
+    assert done.stdout.strip().splitlines()[-1] == str(built.release)
+    assert is_told or done.stderr == ""
