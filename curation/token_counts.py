@@ -45,9 +45,7 @@ class TokenizerFile:
     @property
     def unit(self) -> str:
         """What a release says of its tokens."""
-        return (
-            f"of the tokenizer {self.path.parent.name}/{self.path.name} (sha256 {self.sha256}); no template, no image markers"
-        )
+        return f"those of the {FILE_NAME} with SHA-256 {self.sha256}, without template and image markers"
 
     def load(self) -> Tokenizer:
         """The tokenizer. Raises MixtureError for a file that is none, or has changed."""
