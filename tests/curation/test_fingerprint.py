@@ -72,7 +72,7 @@ def test_the_form_is_fixed():
 @pytest.mark.parametrize(
     "value",
     [Path("/a"), object(), float("nan"), float("inf"), {1: "a"}, b"bytes", len, np.int64(3), Point, {"a": [Path("b")]}],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_has_no_stable_form_is_refused(value: Any):
     for held in (value, Model(value=value)):
