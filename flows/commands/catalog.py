@@ -8,6 +8,7 @@ from rich.console import Console
 
 from flows.commands.app import Globals, JsonOption, app
 from flows.commands.help import DATA
+from flows.embedded_server import embedded_server
 from flows.job import shipped_file
 
 
@@ -76,9 +77,11 @@ def ingest(
     known = load_catalog(shipped_file(Globals.catalog))
     for name in names or ():
         known.source(name)  # a misspelt name is told at once, not after the flow has started
-    from flows.pipeline import ingest as flow
+    with embedded_server() as ready:
+        from flows.pipeline import ingest as flow
 
-    artefacts = flow(tuple(names or ()), Globals.root, Globals.catalog, Globals.is_quiet, refresh)
+        ready()
+        artefacts = flow(tuple(names or ()), Globals.root, Globals.catalog, Globals.is_quiet, refresh)
     columns = ("source", "records", "samples", "rejected", "reasons")
     rows = [ingest_summary(name, artefact.manifest) for name, artefact in artefacts.items()]
     Console().print(table("ingested", columns, rows))

@@ -11,6 +11,7 @@ from rich.console import Console
 from curation.errors import CurationError
 from flows.commands.app import CountsOption, Globals, JsonOption, MixtureArgument, app, open_catalog
 from flows.commands.help import DATA, MIXING, WATCHING
+from flows.embedded_server import embedded_server
 from flows.job import mixture_file, shipped_file
 
 
@@ -130,9 +131,11 @@ def build(
     if require_license:
         for written in [curriculum.stage(stage)] if stage else curriculum.stages:
             require_licences(written.mixture, known)
-    from flows.pipeline import build as flow
+    with embedded_server() as ready:
+        from flows.pipeline import build as flow
 
-    release = flow(mixture, Globals.root, Globals.catalog, Globals.is_quiet, tuple(accept or ()))
+        ready()
+        release = flow(mixture, Globals.root, Globals.catalog, Globals.is_quiet, tuple(accept or ()))
     console = Console(stderr=True, quiet=Globals.is_quiet)
     from curation.steps.curriculum import releases_of
 

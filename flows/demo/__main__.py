@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from flows.embedded_server import embedded_server
 from flows.environment import prepare_environment
 
 MIXTURE = "mixtures/demo.yaml"
@@ -30,14 +31,18 @@ def main() -> int:
     started = time.monotonic()
 
     from flows.demo.world import generate
-    from flows.pipeline import build
 
-    console.rule("1. A small world of sources, drawn here")
-    planted = generate(folder / "upstream")
-    console.print(f"{planted.records:,} records of {len(planted.sources)} sources in {folder / 'upstream'}", highlight=False)
+    with embedded_server() as ready:
+        console.rule("1. A small world of sources, drawn here")
+        planted = generate(folder / "upstream")
+        records = f"{planted.records:,} records of {len(planted.sources)} sources in {folder / 'upstream'}"
+        console.print(records, highlight=False)
 
-    console.rule("2. Curation: a Prefect flow on a local Ray")
-    release = build(MIXTURE, str(folder / "lake"), str(CATALOG))
+        console.rule("2. Curation: a Prefect flow on a local Ray")
+        from flows.pipeline import build
+
+        ready()
+        release = build(MIXTURE, str(folder / "lake"), str(CATALOG))
     manifest: dict[str, Any] = json.loads((release / "manifest.json").read_bytes())
 
     console.rule("3. Training: a tiny encoder-SVA-LLM streams the shards")
