@@ -10,7 +10,8 @@
     ├── LicenceError             a source without a known licence, where one is required: exit status 1
     ├── SourceError              upstream data that cannot be read as a whole: exit status 1
     │   └── FetchError           upstream data that cannot be had: unreachable, refused, gone, or not what was promised
-    └── ShardError               a release that does not hold what its manifest says: exit status 1
+    ├── ShardError               a release that does not hold what its manifest says: exit status 1
+    └── WorkerError              processes or machines that do the work die again and again: exit status 1
 
 Bad *records* raise nothing past the step that met them: they become rows with a `RejectReason`.
 """
@@ -70,6 +71,10 @@ class ShardError(CurationError):
     """A shard, index or manifest is missing, truncated or out of step with the others."""
 
 
+class WorkerError(CurationError):
+    """A worker process or machine died more often than a task is tried."""
+
+
 class RejectReason(StrEnum):
     """Why an upstream record did not become a sample (column `reason` of `rejected-*.parquet`)."""
 
@@ -87,6 +92,7 @@ class RejectReason(StrEnum):
     UNREADABLE_IMAGE = "unreadable_image"
     TRUNCATED_IMAGE = "truncated_image"
     IMAGE_TOO_LARGE = "image_too_large"
+    CRASHED_DECODER = "crashed_decoder"
 
 
 class DropReason(StrEnum):

@@ -19,7 +19,7 @@ import pyarrow as pa
 from curation.errors import RejectReason
 from curation.fetch.archives import Archive, MemberDamage, Reading, StreamedMember, stream_members
 from curation.fetch.gunzip import Damage
-from curation.imaging import MAX_FILE_BYTES, ImageFacts, examine
+from curation.imaging import MAX_FILE_BYTES, ImageFacts
 from curation.sources.looking import Album, looking
 from curation.sources.mending import base_key, find_moved, stem_key
 from curation.store import read_object, replacing, write_json, write_table
@@ -129,7 +129,7 @@ class _Sorter:
         except _Broken:
             return  # the archive breaks here, which is said once for all that follows
         else:
-            facts = self._threads.submit(examine, data, max_pixels=self._max_pixels)
+            facts = self._threads.submit(self._album.examine, data, max_pixels=self._max_pixels)
             self._waiting.append(_Waiting(member.name, data, self._passed, facts))
         self._seen.add(member.name)
         self._bases[base_key(member.name)] -= 1

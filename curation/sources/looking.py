@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from curation.catalog import Images
 from curation.errors import RejectReason
+from curation.examiner import Examine, Examiner
 from curation.imaging import EXTENSIONS, ImageFacts, examine
 from curation.shard_format import END_OF_ARCHIVE, padding_bytes, tar_header
 from curation.sources.pictures import fetch
@@ -33,6 +34,7 @@ _SAME_ENCODING = {"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tiff": "tif"}
 _COPY_BYTES = 4 << 20
 _MEMBER = ("sha256", "extension", "num_bytes", "offset")
 THUMBNAILS_SUFFIX = ".thumbnails"
+BEGUN_SUFFIX = ".begun"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +75,33 @@ def look_at_pictures(task: LookTask) -> None:
 @contextmanager
 def looking(done: Path, max_pixels: int) -> Iterator["Album"]:
     """An album whose facts are written to `done`, last of all; its pictures and thumbnails lie beside it."""
-    with replacing(done.with_suffix(".tar")) as temporary, temporary.open("wb") as tar:
-        album = Album(tar, max_pixels)
+    with _surviving(done) as look, replacing(done.with_suffix(".tar")) as temporary, temporary.open("wb") as tar:
+        album = Album(tar, max_pixels, look)
         yield album
         tar.write(END_OF_ARCHIVE)
     write_table(done.with_suffix(THUMBNAILS_SUFFIX), pa.Table.from_pylist(list(album.thumbnails.values()), schema=THUMBNAILS))
     write_table(done, pa.Table.from_pylist(album.rows, schema=FACTS))
+
+
+@contextmanager
+def _surviving(done: Path) -> Iterator[Examine]:
+    """How pictures are examined: in this process, or in children of it where an earlier attempt was killed.
+
+    An attempt leaves a note while it runs. One that is there already was left by a process that died, maybe of a picture, which
+    will then kill a child only. Any other death costs the second attempt some speed and changes nothing.
+    """
+    begun = done.with_suffix(BEGUN_SUFFIX)
+    died_before = begun.exists()
+    done.parent.mkdir(parents=True, exist_ok=True)
+    begun.touch()
+    try:
+        if died_before:
+            with Examiner() as examiner:
+                yield examiner.examine
+        else:
+            yield examine
+    finally:
+        begun.unlink(missing_ok=True)
 
 
 class Album:
@@ -87,7 +110,8 @@ class Album:
     `thumbnails` has a row of THUMBNAILS for what is shown, by pixel hash.
     """
 
-    def __init__(self, tar: BinaryIO, max_pixels: int) -> None:
+    def __init__(self, tar: BinaryIO, max_pixels: int, look: Examine = examine) -> None:
+        self.examine = look
         self.rows: list[dict[str, object]] = []
         self.thumbnails: dict[str, dict[str, object]] = {}
         self._tar = tar
@@ -98,7 +122,7 @@ class Album:
         """Examine the picture that `read` gives; `read` may raise Unusable."""
         try:
             data = read()
-            facts = examine(data, max_pixels=self._max_pixels)
+            facts = self.examine(data, max_pixels=self._max_pixels)
         except Unusable as problem:
             self.refuse(ref, problem.reason, f"{ref}: {problem.detail}")
             return
