@@ -295,7 +295,7 @@ def at_scale(num_rows: int, folder: Path) -> dict[str, Any]:
     """Clean, sign and de-duplicate `num_rows` generated samples; returns seconds of each and the peak of memory."""
     store = Store.open(str(folder))
     ingested = write_samples(store, num_rows)
-    pool = open_pool(is_quiet=False)
+    pool = open_pool(store.root)
     facts: dict[str, Any] = {"name": "dedup at scale", "rows": num_rows}
     with PeakMemory() as memory:
         begun = tree_cpu_seconds()

@@ -20,7 +20,9 @@ import polars as pl
 from benchmarks.memory import PeakMemory
 from benchmarks.printing import show
 from curation.catalog import load_catalog
-from curation.runtime.pool import RayPool, start_ray
+from curation.runtime.cluster import start_ray
+from curation.runtime.pool import RayPool
+from curation.runtime.settings import RuntimeSettings
 from curation.sources.mapping import collection_paused
 from curation.steps.ingest import Ingest
 from curation.store import Store
@@ -96,7 +98,7 @@ def main() -> None:
     """Print the figures."""
     prepare_environment()
     start = time.perf_counter()
-    start_ray(None)
+    start_ray(RuntimeSettings())
     pool = RayPool()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

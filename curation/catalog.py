@@ -171,6 +171,19 @@ class Catalog(Settings):
             raise CatalogError(f"location '{holder}' is no folder of this machine")
         return (self.folder / expand_environment(root)).resolve()
 
+    def local_roots(self) -> list[Path]:
+        """The folders of this machine that its rows are read from, as far as they are there; sorted."""
+        parts = [part for row in (*self.sources.values(), *self.benchmarks.values()) for part in row.parts]
+        places: list[Part | Upstream] = [*self.upstreams.values()]
+        places += [part for part in parts if isinstance(part.location, LocalFiles) and part.location.is_here]
+        found: set[Path] = set()
+        for place in places:
+            try:
+                found.add(self.root_of(place))
+            except CatalogError:  # a variable that only other runs need
+                continue
+        return sorted(path for path in found if path.is_dir())
+
     def claims(self, upstream: str) -> list[tuple[Row, int, ReleaseRows]]:
         """Who has rows of `upstream`: row, number of its part, and which; in the order in which they are asked."""
         found = [

@@ -1,8 +1,7 @@
 """What a run works with: the catalog, the root and the pool, opened from plain settings that a schedule can hold."""
 
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any
 
 import curation
 from curation.catalog import Catalog, load_catalog
-from curation.errors import ConfigurationError
 from curation.run_log import RunLog, run_log
 from curation.runtime.pool import InProcessPool, Pool, RayPool
 from curation.runtime.progress import reporter_for
+from curation.runtime.settings import runtime_settings
 from curation.steps.step import Artefact
 from curation.store import Store
 
@@ -40,14 +39,16 @@ class Job:
 def open_job(root: str, catalog: str, *, is_quiet: bool = False) -> Iterator[Job]:
     """A job that is the only writer of its root while the block runs; the pool ends with it.
 
-    Raises CatalogError or StoreError when the catalog or root cannot be used.
+    Where it computes is for the runtime settings to say. Raises ConfigurationError when they, the catalog or the root cannot
+    be used.
     """
-    job = Job(load_catalog(shipped_file(catalog)), Store.open(root), open_pool(is_quiet=is_quiet))
+    known, store = load_catalog(shipped_file(catalog)), Store.open(root)
+    pool = open_pool(store.root, known.local_roots(), is_quiet=is_quiet)
     try:
-        with job.store.single_writer(job.pool.reporter.note):
-            yield job
+        with store.single_writer(pool.reporter.note):
+            yield Job(known, store, pool)
     finally:
-        job.pool.close()
+        pool.close()
 
 
 @contextmanager
@@ -57,15 +58,13 @@ def logged_job(command: str, arguments: Mapping[str, Any], root: str, catalog: s
         yield replace(job, log=log)
 
 
-def open_pool(*, is_quiet: bool = False) -> Pool:
-    """The pool that `CURATION_RUNTIME` names: `ray` (default) or `process`, one task after another in this process."""
-    runtime = os.environ.get("CURATION_RUNTIME", "ray")
+def open_pool(root: Path, folders: Sequence[Path] = (), *, is_quiet: bool = False) -> Pool:
+    """The pool that the runtime settings name, for tasks whose files lie at `root` and `folders`."""
+    settings = runtime_settings()
     reporter = reporter_for(sys.stderr, is_quiet=is_quiet)
-    if runtime == "process":
+    if settings.runtime == "process":
         return InProcessPool(reporter)
-    if runtime == "ray":
-        return RayPool(reporter)
-    raise ConfigurationError(f"CURATION_RUNTIME is '{runtime}'; valid: ray, process")
+    return RayPool(reporter, settings, root=root, folders=folders)
 
 
 def shipped_file(name: str) -> Path:

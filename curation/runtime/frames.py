@@ -3,13 +3,15 @@
 dask.dataframe keeps only as many pieces in memory as there are threads. On a Ray cluster the same graph runs as Ray tasks.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import dask
 import dask.dataframe as dd
 import pandas as pd
+
+from curation.runtime.cluster import start_ray
+from curation.runtime.settings import runtime_settings
 
 PieceT = TypeVar("PieceT")
 _SPLIT_EVERY = 8
@@ -37,12 +39,13 @@ def _scheduler() -> object:
 
     Starting a cluster takes longer than most statistics do.
     """
-    if os.environ.get("CURATION_RUNTIME", "ray") == "ray":
+    settings = runtime_settings()
+    if settings.runtime == "ray":
         import ray
         from ray.util.dask import ray_dask_get
 
-        if not ray.is_initialized() and os.environ.get("RAY_ADDRESS"):
-            ray.init(address="auto", log_to_driver=False)
+        if settings.is_cluster:
+            start_ray(settings)
         if ray.is_initialized():
             return ray_dask_get
     return "threads"

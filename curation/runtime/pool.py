@@ -5,22 +5,22 @@ result to disk under a name of its own and returns a summary. Results come back 
 downstream can depend on which worker was faster.
 """
 
-import logging
-import os
-import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from curation.errors import CurationError
+from curation.errors import ConfigurationError, CurationError, WorkerError
+from curation.runtime.cluster import NODE_LABEL, Cluster, Machine, start_ray, stop_ray
 from curation.runtime.progress import LineReporter, Reporter
+from curation.runtime.settings import RuntimeSettings
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
-_STARTER = ThreadPoolExecutor(1, "ray-starter")
 TASKS_AHEAD = 2
-"""Tasks submitted for every CPU: enough to keep workers busy, few enough to keep the queue small."""
+"""Tasks submitted for every one that can run: enough to keep workers busy, few enough to keep the queue small."""
+LOOK_AGAIN_SECONDS = 20.0
+"""Of no task ending, after which the machines that hold tasks are counted."""
 
 
 class Pool(Protocol):
@@ -55,25 +55,33 @@ class InProcessPool:
 
 
 class RayPool:
-    """Ray Core tasks. Ray starts at the first map that has work, so a run that finds nothing to do stays quick.
-
-    `RAY_ADDRESS` in the environment joins a running cluster; without it Ray runs embedded on this machine.
+    """Ray Core tasks under `settings`. Ray starts at the first map that has work, so a run that finds nothing to do stays
+    quick. `root` and `folders` are where tasks find their files: on a cluster, machines that do not see them get no work.
     """
 
-    def __init__(self, reporter: Reporter | None = None, *, num_cpus: int | None = None) -> None:
+    def __init__(
+        self,
+        reporter: Reporter | None = None,
+        settings: RuntimeSettings | None = None,
+        *,
+        root: Path | None = None,
+        folders: Sequence[Path] = (),
+    ) -> None:
         self.reporter: Reporter = reporter or LineReporter(None)
-        self._num_cpus = num_cpus
+        self.settings = settings or RuntimeSettings()
         self._remotes: dict[Callable[..., Any], Any] = {}
+        self._cluster = Cluster(root, folders, self.reporter.note) if self.settings.is_cluster else None
 
     def map(self, function: Callable[[ItemT], ResultT], items: Sequence[ItemT], *, label: str) -> list[ResultT]:
-        """See Pool. A task whose worker dies is run again up to three times."""
+        """See Pool. A task whose worker or machine dies is run again; raises WorkerError when that happens too often."""
         if not items:
             return []
+        start_ray(self.settings)
         import ray
 
-        start_ray(self._num_cpus)
-        remote = self._remotes.setdefault(function, ray.remote(max_retries=3)(function))
-        ahead = TASKS_AHEAD * max(1, int(_cluster_cpus()))
+        machines = self._machines()
+        remote = self._remote(function, machines)
+        ahead = TASKS_AHEAD * self._tasks_at_once(machines)
         results: dict[int, ResultT] = {}
         pending: dict[Any, int] = {}
         waiting = enumerate(items)
@@ -81,18 +89,63 @@ class RayPool:
             while len(results) < len(items):
                 while len(pending) < ahead and (following := next(waiting, None)) is not None:
                     pending[remote.remote(following[1])] = following[0]
-                ready, _ = ray.wait(list(pending))
+                ready, _ = ray.wait(list(pending), timeout=LOOK_AGAIN_SECONDS)
                 for reference in ready:
-                    results[pending.pop(reference)] = _result(reference)
+                    results[pending.pop(reference)] = _result(reference, label)
                     track.advance(1)
+                if not ready and self._cluster is not None:
+                    _expect_any_alive(machines, self._cluster.machines())
         return [results[number] for number in range(len(items))]
 
     def close(self) -> None:
         """Stop Ray."""
         stop_ray()
 
+    def _remote(self, function: Callable[..., Any], machines: Sequence[Machine]) -> Any:
+        import ray
 
-def _result(reference: Any) -> Any:
+        task = self.settings.task
+        if function not in self._remotes:
+            asked: dict[str, Any] = {"num_cpus": task.cpus, "max_retries": task.retries}
+            asked |= {} if task.memory is None else {"memory": task.memory}
+            self._remotes[function] = ray.remote(**asked)(function)
+        remote = self._remotes[function]
+        if self._cluster is None:
+            return remote
+        return remote.options(label_selector={NODE_LABEL: f"in({','.join(machine.node_id for machine in machines)})"})
+
+    def _machines(self) -> list[Machine]:
+        """Those that get work. Raises ConfigurationError when none of them is large enough for one task."""
+        import ray
+
+        if self._cluster is not None:
+            machines = self._cluster.machines()
+        else:
+            resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+            machines = [Machine("", "this machine", resources.get("CPU", 1.0), resources.get("memory", 0.0))]
+        if not any(_holds(machine, self.settings) for machine in machines):
+            task = self.settings.task
+            most = ", ".join(f"{machine.name}: {machine.cpus:g} CPUs, {machine.memory / 2**30:.1f} GiB" for machine in machines)
+            memory = "" if task.memory is None else f" and {task.memory / 2**30:.1f} GiB of memory"
+            raise ConfigurationError(
+                f"a task asks for {task.cpus:g} CPUs{memory}, and no machine has that ({most}); lower `task`"
+            )
+        return machines
+
+    def _tasks_at_once(self, machines: Sequence[Machine]) -> int:
+        return max(1, sum(int(machine.cpus / self.settings.task.cpus) for machine in machines))
+
+
+def _holds(machine: Machine, settings: RuntimeSettings) -> bool:
+    return machine.cpus >= settings.task.cpus and machine.memory >= (settings.task.memory or 0)
+
+
+def _expect_any_alive(had: Sequence[Machine], has: Sequence[Machine]) -> None:
+    if not {machine.node_id for machine in had} & {machine.node_id for machine in has}:
+        raise WorkerError("all machines that held tasks are gone; what is finished is kept, run the same command again")
+
+
+def _result(reference: Any, label: str) -> Any:
     import ray
 
     try:
@@ -102,46 +155,15 @@ def _result(reference: Any) -> Any:
         if isinstance(cause, CurationError | OSError):
             raise cause from None
         raise
-
-
-def _cluster_cpus() -> float:
-    import ray
-
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return resources.get("CPU", 1.0)
-
-
-def start_ray(num_cpus: int | None) -> None:
-    """Join the cluster at RAY_ADDRESS or start Ray embedded, quietly; does nothing when Ray runs already.
-
-    Several sources may ask at once, from threads that end with their task. Ray's processes die with the thread that started
-    them, so they are started by one that lives as long as this process.
-    """
-    _STARTER.submit(_start_ray, num_cpus).result()
-
-
-def stop_ray() -> None:
-    """Leave the cluster, or stop the embedded Ray; does nothing when Ray does not run."""
-    if "ray" in sys.modules:
-        import ray
-
-        ray.shutdown()
-
-
-def _start_ray(num_cpus: int | None) -> None:
-    import ray
-
-    if ray.is_initialized():
-        return
-    # One polars thread a task: Ray already runs a task on each CPU.
-    settings = {"POLARS_MAX_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
-    # Workers build and free a chunk again and again; keeping the pages saves a tenth of ingestion's time (glibc only).
-    settings |= {"MALLOC_MMAP_THRESHOLD_": str(256 << 20), "MALLOC_TRIM_THRESHOLD_": str(512 << 20)}
-    for name, value in settings.items():
-        os.environ.setdefault(name, value)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(runtime_env={"env_vars": {"POLARS_MAX_THREADS": "1"}}, **quiet)
-        return
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # embedded: bound to loopback
-    ray.init(include_dashboard=False, num_cpus=num_cpus, object_store_memory=256 << 20, **quiet)
+    except (
+        ray.exceptions.WorkerCrashedError,
+        ray.exceptions.NodeDiedError,
+        ray.exceptions.OutOfMemoryError,
+        ray.exceptions.LocalRayletDiedError,
+        ray.exceptions.RuntimeEnvSetupError,
+    ) as problem:
+        told = str(problem).strip().splitlines()[0]
+        raise WorkerError(
+            f"{label}: the worker of one task died again and again ({told}). What is finished is kept. If memory ran out, let "
+            "fewer tasks run at once (`workers` or `task: {memory: ...}` in the runtime settings); run the same command again"
+        ) from None

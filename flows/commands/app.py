@@ -1,9 +1,12 @@
 """The command `curate` itself: its options, and what its commands share."""
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from curation.runtime.settings import FILE_VARIABLE
 from flows.commands.help import GroupedHelp
 from flows.environment import prepare_environment
 from flows.job import DEFAULT_CATALOG, DEFAULT_ROOT, shipped_file
@@ -48,6 +51,9 @@ RootOption = Annotated[
     ),
 ]
 CatalogOption = Annotated[str, typer.Option("--catalog", envvar="CURATION_CATALOG", help="The catalog of sources.")]
+RuntimeOption = Annotated[
+    str | None, typer.Option("--runtime", metavar="FILE", help="Where and how fast to compute; also CURATION_RUNTIME_FILE.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 MixtureArgument = Annotated[str, typer.Argument(metavar="MIXTURE.yaml", help="A mixture, such as mixtures/demo.yaml.")]
 CountsOption = Annotated[Literal["ingested", "published"], typer.Option(help="What the plan is made on.")]
@@ -65,6 +71,7 @@ class Globals:
 def settings(
     root: RootOption = DEFAULT_ROOT,
     catalog: CatalogOption = DEFAULT_CATALOG,
+    runtime: RuntimeOption = None,
     verbose: Annotated[
         int,
         typer.Option("--verbose", "-v", count=True, show_default=False, help="Say what is done, step by step; -vv: in detail."),
@@ -73,6 +80,8 @@ def settings(
 ) -> None:
     """Keep what stands before the command's name for the commands."""
     Globals.root, Globals.catalog, Globals.is_quiet = root, catalog, quiet
+    if runtime is not None:
+        os.environ[FILE_VARIABLE] = str(Path(runtime).absolute())
     prepare_environment(verbosity=verbose, is_quiet=quiet)
 
 

@@ -1,5 +1,6 @@
 """Commands on releases: `verify`, `why`, `stream`, `which`, `report`, `explore`, `leakage`."""
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,9 +8,9 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from curation.runtime.progress import reporter_for
 from flows.commands.app import Globals, JsonOption, app
 from flows.commands.help import RELEASES
-from flows.job import open_pool
 
 
 @app.command(rich_help_panel=RELEASES)
@@ -24,7 +25,7 @@ def verify(
     from flows.views import as_json
 
     folder = find_release(Store.at(Globals.root), release)
-    found = check(folder, InProcessPool(open_pool(is_quiet=Globals.is_quiet).reporter))
+    found = check(folder, InProcessPool(reporter_for(sys.stderr, is_quiet=Globals.is_quiet)))
     if json:
         print(as_json(asdict(found) | {"release": address(folder)}))  # noqa: T201
     else:
@@ -155,7 +156,7 @@ def explore(
     if folder is None:
         raise NotFoundError(f"no release under {Globals.root} yet; make one with `curate build MIXTURE.yaml`")
     manifest = read_manifest(folder)
-    index = Index(make_index(store, folder, open_pool(is_quiet=Globals.is_quiet).reporter))
+    index = Index(make_index(store, folder, reporter_for(sys.stderr, is_quiet=Globals.is_quiet)))
     records = Records(store, manifest["inputs"]["sources"])
     hosts = ["127.0.0.1", "localhost", "[::1]"] if host in ("127.0.0.1", "localhost", "::1") else ["*"]
     site = make_site(f"{manifest['name']} {folder.name}", index, records, hosts=hosts)

@@ -5,6 +5,7 @@ import pytest
 from curation.errors import SourceError
 from curation.mixture import Mixture
 from curation.runtime.pool import InProcessPool, Pool, RayPool
+from curation.runtime.settings import RuntimeSettings
 from curation.store import Store
 from tests.support.upstream import build, content, write_world
 
@@ -28,7 +29,7 @@ def test_the_first_error_is_raised():
 @pytest.fixture(scope="module")
 def ray_pool():
     ray = pytest.importorskip("ray")
-    yield RayPool(num_cpus=2)
+    yield RayPool(settings=RuntimeSettings(workers=2))
     ray.shutdown()
 
 
