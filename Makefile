@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO ?= demo
+# A process a core, four at most: each may start a Ray and a Prefect server. Files stay whole, since their tests share worlds.
+SPREAD ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test check bench format constraints clean
 
@@ -11,7 +13,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m flows.demo $(DEMO)
 
 test: check
-	$(BIN)/python -m pytest $(if $(CI),,-m "not extra")
+	$(BIN)/python -m pytest $(SPREAD) $(if $(CI),,-m "not extra")
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
