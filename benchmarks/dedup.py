@@ -171,7 +171,8 @@ def told(name: str, rows: tuple[np.ndarray, ...], dropped: np.ndarray, seconds: 
     quality = judge(dropped, *rows)
     print(
         f"{name:<22} {len(dropped):>9,} rows {seconds:>7.2f} s {used / len(dropped):>7,.0f} B/row  "
-        f"recall {quality['recall']:.3f}  precision {quality['precision']:.4f}  lost {quality['lost']:,.0f}  dropped {quality['dropped']:,.0f}"
+        f"recall {quality['recall']:.3f}  precision {quality['precision']:.4f}  lost {quality['lost']:,.0f}  "
+        f"dropped {quality['dropped']:,.0f}"
     )
     facts = {
         "name": f"dedup {name}",

@@ -13,8 +13,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from curation.errors import CurationError
+
+if TYPE_CHECKING:
+    import uvicorn
 
 _STARTUP_SECONDS = 90.0
 """A cold start took 15 seconds on two busy cores."""
@@ -96,7 +100,7 @@ def _serve(descriptor: int) -> None:
     server.run(sockets=[socket.socket(fileno=descriptor)])
 
 
-def _leave_with_parent(server: "uvicorn.Server") -> None:  # type: ignore[name-defined]
+def _leave_with_parent(server: "uvicorn.Server") -> None:
     sys.stdin.buffer.read()
     if not server.started:
         os._exit(1)  # nothing was asked of it yet

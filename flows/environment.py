@@ -25,7 +25,7 @@ _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
 def prepare_environment(*, verbosity: int = 0, is_quiet: bool = False) -> None:
-    """Set defaults, and log to stderr: warnings; errors only when quiet; from verbosity 1 on each step, and the libraries too."""
+    """Set defaults, and log to stderr: warnings; only errors when quiet; from verbosity 1 on steps and libraries too."""
     level = logging.ERROR if is_quiet else _LEVELS[min(verbosity, 2)]
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
     for name, value in {**_DEFAULTS, **(_QUIET if verbosity == 0 else {})}.items():

@@ -1,4 +1,4 @@
-"""`curate --help` as text of 80 columns: commands in the groups that their `rich_help_panel` names, in the order of the work."""
+"""`curate --help` as text of 80 columns: commands in groups (their `rich_help_panel`), in the order of the work."""
 
 from typing import Any
 
