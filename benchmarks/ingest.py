@@ -19,7 +19,7 @@ import polars as pl
 
 from benchmarks.memory import PeakMemory
 from benchmarks.printing import show
-from curation.catalog import load_catalog
+from curation.catalog_file import load_catalog
 from curation.runtime.cluster import start_ray
 from curation.runtime.pool import RayPool
 from curation.runtime.settings import RuntimeSettings

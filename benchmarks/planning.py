@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.printing import show
-from curation.catalog import Catalog, load_catalog
+from curation.catalog import Catalog
+from curation.catalog_file import load_catalog
 from curation.facts import FACTS
 from curation.steps.deduplicate import pool_fingerprint
 from curation.steps.measure import facts_fingerprint

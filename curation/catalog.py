@@ -10,10 +10,10 @@ training data is held against.
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
@@ -21,16 +21,17 @@ from curation.errors import CatalogError
 from curation.fingerprint import fingerprint
 from curation.locations import HubDataset, LocalFiles, Location, ReleaseRows, Upstream, check_pattern
 from curation.parts import Fields, Images, Join, Layout, Part, Reader, Text, Value, member
-from curation.yaml_file import Settings, YamlFile, nearest
+from curation.yaml_file import Settings, nearest
 
 __all__ = [
-    "UNKNOWN_LICENSE", "Benchmark", "Catalog", "Category", "Expected", "Fields", "HubDataset", "Images", "Join", "Layout",
-    "LocalFiles", "Location", "Part", "Prompt", "Reader", "ReleaseRows", "Row", "Source", "Text", "Upstream", "Value",
-    "expand_environment", "ingest_settings", "load_catalog",
+    "ALL_ORIGINALS", "UNKNOWN_LICENSE", "Benchmark", "Catalog", "Category", "Expected", "Fields", "HubDataset", "Images",
+    "Join", "Layout", "LocalFiles", "Location", "Original", "Part", "Prompt", "Reader", "ReleaseRows", "Row", "Source",
+    "Text", "Upstream", "Value", "expand_environment", "ingest_settings",
 ]  # fmt: skip
 
 ROW_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")
 UNKNOWN_LICENSE = "unknown"
+ALL_ORIGINALS = "all"
 ROUNDED_TO = 1_000
 """Records to which the paper rounds its counts."""
 Count = Annotated[int, Field(ge=0)]
@@ -100,6 +101,7 @@ class Row(Settings):
     tags: list[Tag] = []
     expected: Expected = Expected()
     parts: Annotated[list[Part], Field(min_length=1)]
+    reads_original: bool = False
 
     @field_validator("name")
     @classmethod
@@ -114,12 +116,19 @@ class Row(Settings):
         return member(Category, value)
 
 
+class Original(Settings):
+    """Where a part of a source was published first; `part` says how records are read there, when that is known."""
+
+    location: Location
+    part: Part | None = None
+
+
 class Source(Row):
-    """A source of training samples. `also`: other places that publish it, to be put in place of `location` by whoever wants."""
+    """A source of training samples. `original`: where it was published first, which may be read in place of its `parts`."""
 
     category: Category
     prompt: str | Annotated[list[Prompt], Field(min_length=1)] | None = None
-    also: list[Location] = []
+    original: list[Original] = []
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
@@ -137,6 +146,21 @@ class Source(Row):
     def annotation_files(self) -> Mapping[str, int | None]:
         """Expected records by annotation file. A source that names none is one file, whatever it shares with others."""
         return self.expected.annotation_files or {self.name: self.expected.records}
+
+    def from_original(self) -> "Source":
+        """The same row, read from its original. Raises CatalogError when it names none, or not how records are read there."""
+        if self.reads_original:
+            return self
+        if not self.original:
+            raise CatalogError(f"source '{self.name}' names no `original` to be read from")
+        parts = [original.part for original in self.original]
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts):
+            raise CatalogError(
+                f"source '{self.name}': of its original {self.original[parts.index(None)].location} only the place is known; "
+                "add to its `original` how records are read there: `layout`, `fields` and, for pictures, `images`"
+            )
+        return self.model_copy(update={"parts": known, "reads_original": True})
 
 
 class Benchmark(Row):
@@ -159,6 +183,16 @@ class Catalog(Settings):
             valid = ", ".join(sorted(self.sources))
             raise CatalogError(f"no source '{name}' in the catalog{nearest(name, list(self.sources))}; it has {valid}")
         return self.sources[name]
+
+    def reading_originals(self, names: Sequence[str]) -> "Catalog":
+        """The catalog in which the sources `names` are read from their originals; ALL_ORIGINALS means all that can be.
+
+        Raises CatalogError for a source that has none.
+        """
+        if list(names) == [ALL_ORIGINALS]:
+            names = [name for name, source in self.sources.items() if source.original and all(o.part for o in source.original)]
+        chosen = {name: self.source(name).from_original() for name in names}
+        return self.model_copy(update={"sources": self.sources | chosen}) if chosen else self
 
     def root_of(self, place: Part | Upstream) -> Path:
         """The folder that a part's or upstream's patterns start from, with `${NAME}` replaced from the environment.
@@ -193,95 +227,6 @@ class Catalog(Settings):
             if isinstance(part.location, ReleaseRows) and part.location.release == upstream
         ]
         return sorted(found, key=lambda claim: claim[2].is_rest)
-
-
-_PART_KEYS = frozenset(Part.model_fields)
-_KEYS = ("sources", "upstreams", "benchmarks")
-
-
-def load_catalog(path: Path) -> Catalog:
-    """The catalog at `path`. Raises CatalogError with file and line for the first thing wrong in it."""
-    return _CatalogFile(YamlFile(path, error=CatalogError)).load()
-
-
-RowT = TypeVar("RowT", bound=Row)
-
-
-class _CatalogFile:
-    """A catalog while it is read."""
-
-    def __init__(self, file: YamlFile) -> None:
-        self.file = file
-        self.defaults: dict[str, dict[str, Any]] = {}
-
-    def load(self) -> Catalog:
-        value = self.file.value
-        if not isinstance(value, dict) or not isinstance(value.get("sources"), dict):
-            raise self.file.fail("expected a mapping `sources:` of source names to their descriptions")
-        if unknown := sorted(set(value) - set(_KEYS)):
-            message = f"unknown key '{unknown[0]}'{nearest(unknown[0], _KEYS)}; valid keys: {', '.join(_KEYS)}"
-            raise self.file.fail(message, at=(unknown[0],))
-        upstreams = {name: self._upstream(name, row) for name, row in self._rows("upstreams")}
-        sources = {name: self._row(Source, "sources", name, row, upstreams) for name, row in self._rows("sources")}
-        benchmarks = {name: self._row(Benchmark, "benchmarks", name, row, upstreams) for name, row in self._rows("benchmarks")}
-        if both := [name for name in benchmarks if name in sources]:
-            message = f"a source has this name too; call it '{both[0]}-test' or the like"
-            raise self.file.fail(message, at=("benchmarks", both[0]))
-        folder = self.file.path.resolve().parent
-        return Catalog(folder=folder, sources=sources, upstreams=upstreams, benchmarks=benchmarks)
-
-    def _rows(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        assert isinstance(self.file.value, dict)
-        rows = self.file.value.get(kind, {})
-        if not isinstance(rows, dict):
-            raise self.file.fail("expected a mapping of names to their descriptions", at=(kind,))
-        for name, row in rows.items():
-            if not isinstance(row, dict):
-                raise self.file.fail(f"found no mapping, expected a description of the {kind[:-1]}", at=(kind, name))
-            yield name, row
-
-    def _upstream(self, name: str, row: dict[str, Any]) -> Upstream:
-        """An upstream. Its `defaults` are a part but for the location, for every part that has rows of it."""
-        at = ("upstreams", name)
-        defaults = row.get("defaults", {})
-        if defaults:
-            where = (*at, "defaults")
-            if not isinstance(defaults, dict) or "location" in defaults:
-                raise self.file.fail("expected the keys of a part, without `location`", at=where)
-            self.file.parse(Part, {"location": {"release": name}, **defaults}, at=where)
-        self.defaults[name] = defaults
-        return self.file.parse(Upstream, {"name": name, **{key: row[key] for key in row if key != "defaults"}}, at=at)
-
-    def _row(self, model: type[RowT], kind: str, name: str, row: dict[str, Any], upstreams: Mapping[str, Upstream]) -> RowT:
-        """A row as `model`. Keys of a part may stand in the row itself: they are the defaults of all its parts."""
-        at = (kind, name)
-        shared = {key: value for key, value in row.items() if key in _PART_KEYS}
-        own = {key: value for key, value in row.items() if key not in _PART_KEYS and key != "parts"}
-        listed = row.get("parts", [{}])
-        if not isinstance(listed, list) or not listed:
-            raise self.file.fail("expected a list of parts", at=(*at, "parts"))
-        parts: list[Part] = []
-        for number, part in enumerate(listed):
-            place = (*at, "parts", number) if "parts" in row else at
-            if not isinstance(part, dict):
-                raise self.file.fail("found no mapping, expected a part", at=place)
-            parts.append(self._part({**shared, **part}, place, upstreams))
-        shell = model.model_fields.keys() - {"name", "parts"}
-        if unknown := [key for key in own if key not in shell]:
-            valid = sorted(shell | _PART_KEYS | {"parts"})
-            message = f"unknown key '{unknown[0]}'{nearest(unknown[0], valid)}; valid keys: {', '.join(valid)}"
-            raise self.file.fail(message, at=(*at, unknown[0]))
-        return self.file.parse(model, {"name": name, **own, "parts": parts}, at=at)  # type: ignore[dict-item]
-
-    def _part(self, keys: dict[str, Any], at: tuple[str | int, ...], upstreams: Mapping[str, Upstream]) -> Part:
-        location = keys.get("location")
-        release = location.get("release") if isinstance(location, dict) else None
-        part = self.file.parse(Part, {**self.defaults.get(str(release), {}), **keys}, at=at)
-        if isinstance(part.location, ReleaseRows) and part.location.release not in upstreams:
-            valid = ", ".join(upstreams) or "none"
-            message = f"no upstream '{release}'{nearest(str(release), list(upstreams))}; the catalog has {valid}"
-            raise self.file.fail(message, at=(*at, "location", "release"))
-        return part
 
 
 def expand_environment(text: str) -> str:

@@ -24,13 +24,14 @@ from curation.fetch.http import HttpFile, fetch_http, forget_receipts
 from curation.fetch.hub import HubSplit, fetch_split, forget_revision, home_of, resolved, split_folder
 from curation.fetch.local import alone_in
 from curation.fingerprint import fingerprint
+from curation.hub_path import HubPath, hub_path
 from curation.locations import HttpFiles, HubDataset
 from curation.parts import Reader
 from curation.runtime.pool import Pool
 from curation.sources.routing import Routed
 from curation.sources.safe_paths import stays_inside
 from curation.store import Store
-from curation.upstreams import HubPath, UpstreamFiles, claim_name, forget_upstream, hub_files, hub_path, release_rows
+from curation.upstreams import UpstreamFiles, claim_name, forget_upstream, hub_files, release_rows
 
 _GZIP = b"\x1f\x8b"
 

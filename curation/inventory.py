@@ -23,6 +23,8 @@ def inventory(catalog: Catalog, store: Store | None, names: Sequence[str] = ()) 
                 "category": source.category.value,
                 "license": source.license,
                 "location": [str(part.location) for part in source.parts],
+                "original": [str(original.location) for original in source.original],
+                "reads_original": source.reads_original,
                 "expected": source.expected.records,
                 "records": counts["records"] if counts else None,
                 "samples": counts["samples"] if counts else None,

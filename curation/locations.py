@@ -98,8 +98,8 @@ class HubDataset(Settings):
 
     @property
     def identity(self) -> Any:
-        """All of it: what a dataset and its revision hold is not known before they are read."""
-        return self.model_dump()
+        """Which split it is. Its content does the rest, at whatever revision and by whatever name that has."""
+        return {"hub": self.hub, "config": self.config, "split": self.split}
 
     def __str__(self) -> str:
         config = f"/{self.config}" if self.config else ""

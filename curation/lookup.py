@@ -5,7 +5,7 @@ Ids that can be looked up: a sample_id (with or without `-r<k>`), a rejected rec
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,14 @@ class NotFoundError(CurationError):
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """What is known of one id; `sample` or `rejected` is set, never both."""
+    """What is known of one id; `sample` or `rejected` is set, never both. `fetched`: where its source's files came from."""
 
     sample: Mapping[str, Any] | None
     rejected: Mapping[str, Any] | None
     verdicts: list[dict[str, Any]]
     places: list[dict[str, Any]]
     twin: Mapping[str, Any] | None
+    fetched: Sequence[Mapping[str, Any]] = ()
 
 
 def look_up(store: Store, identifier: str, release: Path | None = None) -> list[Life]:
@@ -50,7 +51,7 @@ def look_up(store: Store, identifier: str, release: Path | None = None) -> list[
     if colon:
         rejected = _rows(store, source, "rejected", pl.col("record_id") == identifier)
         if rejected:
-            return [Life(None, row, [], [], None) for row in rejected]
+            return [Life(None, row, [], [], None, _fetched(store, source)) for row in rejected]
         if found := _samples(store, source, _origin_is(rest)):
             return [_life_of_sample(store, row, release) for row in found]
         routed = newest(store.root / "upstream" / source / "routed")
@@ -102,7 +103,19 @@ def _life_of_sample(store: Store, sample: Mapping[str, Any], release: Path | Non
     if not verdicts and release is None:
         verdicts = _pool_verdicts(store, is_this)
     twin_id = next((row["twin_id"] for row in verdicts if row["twin_id"]), None)
-    return Life(sample, None, verdicts, places, _twin(store, twin_id))
+    return Life(sample, None, verdicts, places, _twin(store, twin_id), _fetched(store, sample["source"]))
+
+
+def _fetched(store: Store, source: str) -> list[dict[str, Any]]:
+    """Where the files of a source were fetched from, each place once; nothing for files of this machine."""
+    folder = latest(store.root / "sources" / source)
+    inputs = read_manifest(folder)["inputs"] if folder else {}
+    found: list[dict[str, Any]] = []
+    for place in inputs.get("places", ()):
+        told = {**place, "is_original": inputs.get("is_original", False)}
+        if place and told not in found:
+            found.append(told)
+    return found
 
 
 def _twin(store: Store, twin_id: str | None) -> Mapping[str, Any] | None:

@@ -4,7 +4,6 @@ Records must be there whole, or nothing can be told apart. An archive that canno
 whole is read, and the rest is refused by the archive's name until a later run gets it.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -18,13 +17,12 @@ from curation.fetch.hashes import remembered_hashes
 from curation.fetch.http import HttpFile, fetch_http, forget_receipts, name_of
 from curation.fetch.hub import forget_revision, home_of, repository_files, resolved
 from curation.fetch.local import alone_in
+from curation.hub_path import hub_path
 from curation.locations import is_remote
 from curation.runtime.pool import Pool
 from curation.sources.claims import Claim
 from curation.sources.routing import Routed, routed
 from curation.store import Store
-
-_HUB_FILE = re.compile(r"hf://datasets/(?P<dataset>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<path>.*))?")
 
 
 def claim_name(row: str, part: int) -> str:
@@ -63,21 +61,6 @@ def hub_files(dataset: str, revision: str, store: Store) -> HubFiles:
     with alone_in(home):
         commit = resolved(dataset, revision, home)
         return HubFiles(home / commit / "files", repository_files(dataset, commit, home), commit)
-
-
-@dataclass(frozen=True, slots=True)
-class HubPath:
-    """A place in a dataset's repository."""
-
-    dataset: str
-    revision: str
-    path: str
-
-
-def hub_path(url: str) -> HubPath | None:
-    """What `hf://datasets/owner/name[@revision][/path]` means; None for other URLs."""
-    match = _HUB_FILE.fullmatch(url)
-    return HubPath(match["dataset"], match["revision"] or "main", (match["path"] or "").strip("/")) if match else None
 
 
 class UpstreamFiles:

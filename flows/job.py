@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import curation
-from curation.catalog import Catalog, load_catalog
+from curation.catalog import Catalog
+from curation.catalog_file import load_catalog
 from curation.run_log import RunLog, run_log
 from curation.runtime.pool import InProcessPool, Pool, RayPool
 from curation.runtime.progress import reporter_for
@@ -36,13 +37,13 @@ class Job:
 
 
 @contextmanager
-def open_job(root: str, catalog: str, *, is_quiet: bool = False) -> Iterator[Job]:
+def open_job(root: str, catalog: str, *, is_quiet: bool = False, originals: Sequence[str] = ()) -> Iterator[Job]:
     """A job that is the only writer of its root while the block runs; the pool ends with it.
 
     Where it computes is for the runtime settings to say. Raises ConfigurationError when they, the catalog or the root cannot
     be used.
     """
-    known, store = load_catalog(shipped_file(catalog)), Store.open(root)
+    known, store = load_catalog(shipped_file(catalog), originals), Store.open(root)
     pool = open_pool(store.root, known.local_roots(), is_quiet=is_quiet)
     try:
         with store.single_writer(pool.reporter.note):
@@ -52,9 +53,11 @@ def open_job(root: str, catalog: str, *, is_quiet: bool = False) -> Iterator[Job
 
 
 @contextmanager
-def logged_job(command: str, arguments: Mapping[str, Any], root: str, catalog: str, *, is_quiet: bool) -> Iterator[Job]:
+def logged_job(
+    command: str, arguments: Mapping[str, Any], root: str, catalog: str, *, is_quiet: bool, originals: Sequence[str] = ()
+) -> Iterator[Job]:
     """A job whose run leaves a log under the root: what it was asked, its steps, and how it ended."""
-    with open_job(root, catalog, is_quiet=is_quiet) as job, run_log(job.store, command, arguments) as log:
+    with open_job(root, catalog, is_quiet=is_quiet, originals=originals) as job, run_log(job.store, command, arguments) as log:
         yield replace(job, log=log)
 
 

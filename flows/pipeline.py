@@ -114,6 +114,7 @@ def ingest(
     catalog: str = DEFAULT_CATALOG,
     quiet: bool = False,
     refresh: bool = False,
+    originals: Sequence[str] = (),
 ) -> dict[str, Artefact]:
     """Ingest the named sources of the catalog, or all of them.
 
@@ -123,9 +124,10 @@ def ingest(
         catalog: Path of the catalog of sources.
         quiet: Show no progress.
         refresh: Ask again what branches, buckets and URLs hold now, in place of what they held when first fetched.
+        originals: Sources to read from their originals.
     """
-    arguments = {"sources": list(sources), "catalog": catalog, "refresh": refresh}
-    with logged_job("ingest", arguments, root, catalog, is_quiet=quiet) as job:
+    arguments = {"sources": list(sources), "catalog": catalog, "refresh": refresh, "originals": list(originals)}
+    with logged_job("ingest", arguments, root, catalog, is_quiet=quiet, originals=originals) as job:
         rows = [job.catalog.source(name) for name in sources or job.catalog.sources]
         for row in rows if refresh else ():
             forget_fetched(job.catalog, row, job.store)
@@ -142,6 +144,7 @@ def build(
     catalog: str = DEFAULT_CATALOG,
     quiet: bool = False,
     accepted: Sequence[str] = (),
+    originals: Sequence[str] = (),
 ) -> Path:
     """Build the release of a mixture YAML, or those of its stages, doing only what is not there yet; returns its folder.
 
@@ -151,9 +154,10 @@ def build(
         catalog: Path of the catalog of sources.
         quiet: Show no progress.
         accepted: Sources that the mixture's guard lets pass whatever they lost.
+        originals: Sources to read from their originals.
     """
-    arguments = {"mixture": mixture, "catalog": catalog, "accepted": list(accepted)}
-    with logged_job("build", arguments, root, catalog, is_quiet=quiet) as job:
+    arguments = {"mixture": mixture, "catalog": catalog, "accepted": list(accepted), "originals": list(originals)}
+    with logged_job("build", arguments, root, catalog, is_quiet=quiet, originals=originals) as job:
         path, stage = mixture_file(mixture)
         curriculum = load_curriculum(path, job.catalog)
         if stage is not None or not curriculum.is_staged:

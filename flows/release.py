@@ -1,12 +1,13 @@
 """The scheduled release: build what a mixture asks for, check it, and tell what changed; nothing to do is done in seconds."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from curation.catalog import load_catalog
+from curation.catalog_file import load_catalog
 from curation.errors import ShardError
 from curation.mixture_file import load_curriculum
 from curation.release_difference import release_difference
@@ -28,7 +29,13 @@ def check_release(folder: Path) -> None:
 
 
 @flow(name="release", validate_parameters=False)
-def release(mixture: str, root: str = DEFAULT_ROOT, catalog: str = DEFAULT_CATALOG, quiet: bool = False) -> Path:
+def release(
+    mixture: str,
+    root: str = DEFAULT_ROOT,
+    catalog: str = DEFAULT_CATALOG,
+    quiet: bool = False,
+    originals: Sequence[str] = (),
+) -> Path:
     """Publish a new release of a mixture if its catalog, data or YAML changed; verify it and show what changed.
 
     Args:
@@ -36,13 +43,14 @@ def release(mixture: str, root: str = DEFAULT_ROOT, catalog: str = DEFAULT_CATAL
         root: Folder or URL of everything curation makes.
         catalog: Path of the catalog of sources.
         quiet: Show no progress.
+        originals: Sources to read from their originals.
     """
     path, stage = mixture_file(mixture)
-    curriculum = load_curriculum(path, load_catalog(shipped_file(catalog)))
+    curriculum = load_curriculum(path, load_catalog(shipped_file(catalog), originals))
     written = [curriculum.stage(stage)] if stage else curriculum.stages
     parents = [Store.open(root).root / "releases" / one.mixture.name for one in written]
     before = [latest(parent) for parent in parents]
-    made = build(mixture, root, catalog, quiet)
+    made = build(mixture, root, catalog, quiet, originals=originals)
     for earlier, folder in zip(before, releases_of(made), strict=True):
         _tell(earlier, folder)
     return made

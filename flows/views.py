@@ -88,6 +88,8 @@ def show_life(console: Console, life: Life) -> None:
     console.print(f"[bold]{record.get('sample_id') or record.get('record_id')}[/bold]", highlight=False)
     origin = f"{record['origin_file']} at position {record['origin_position']}"
     console.print(f"  read from   {record['source']}: {origin}", markup=False, highlight=False)
+    for place in life.fetched:
+        console.print(f"  fetched     {_place(place)}", markup=False, highlight=False)
     if life.rejected is not None:
         console.print(f"  rejected    {life.rejected['reason']}: {life.rejected['detail']}", markup=False, highlight=False)
         console.print(f"  raw         {_cut(life.rejected['raw'].decode('utf-8', 'replace'))}", markup=False, highlight=False)
@@ -104,6 +106,13 @@ def show_life(console: Console, life: Life) -> None:
     for place in life.places:
         spot = f"{place['release']}: shard {place['shard']}, offset {place['offset_bytes']:,}, {place['num_bytes']:,} bytes"
         console.print(f"  stands in   {spot}", markup=False, highlight=False)
+
+
+def _place(place: Mapping[str, Any]) -> str:
+    """Where a source's files came from, in words."""
+    name = place.get("place") or (f"hub:{place['hub']}" if "hub" in place else place.get("root") or place.get("http"))
+    commit = f" at commit {place['commit']}" if place.get("commit") else ""
+    return f"from {name}{commit}{', its original' if place['is_original'] else ''}"
 
 
 def side_by_side(record: Mapping[str, Any], twin: Mapping[str, Any]) -> Table:

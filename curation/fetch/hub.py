@@ -6,7 +6,6 @@ decoded; no code of a repository is ever run (`datasets` knows no such thing any
 """
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from curation.fetch.embedding import with_bytes
 from curation.fetch.http import HttpFile
 from curation.fetch.local import is_whole, make_whole
 from curation.fingerprint import fingerprint
+from curation.pins import COMMIT
 from curation.runtime.progress import Reporter
 from curation.store import read_object, replacing, write_json
 
@@ -28,7 +28,6 @@ TOKEN = "HF_TOKEN"
 ROWS_AT_ONCE = 64
 GROUP_BYTES = 32 << 20
 FILE_BYTES = 512 << 20
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _STATE = ".state.json"
 _REFS = "refs.json"
 
@@ -48,7 +47,7 @@ def resolved(dataset: str, revision: str, home: Path, *, refresh: bool = False) 
 
     Raises FetchError when it is not known here and the Hub cannot be asked, or has no such dataset or revision.
     """
-    if _COMMIT.fullmatch(revision):
+    if COMMIT.fullmatch(revision):
         return revision
     path = home / _REFS
     known = read_object(path) if path.exists() else {}
@@ -57,6 +56,13 @@ def resolved(dataset: str, revision: str, home: Path, *, refresh: bool = False) 
     commit = str(_asked(dataset, revision, lambda api: api.dataset_info(dataset, revision=revision)).sha)
     write_json(path, {**known, revision: commit})
     return commit
+
+
+def remembered_commit(dataset: str, revision: str, root: Path) -> str | None:
+    """The commit at which `revision` of a dataset was fetched below `root`, if it was."""
+    path = home_of(dataset, root) / _REFS
+    commit = read_object(path).get(revision) if path.exists() else None
+    return None if commit is None else str(commit)
 
 
 def forget_revision(dataset: str, revision: str, root: Path) -> None:

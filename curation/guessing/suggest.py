@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from curation.catalog import UNKNOWN_LICENSE, Catalog, Category, Source, load_catalog
+from curation.catalog import UNKNOWN_LICENSE, Catalog, Category, Source
+from curation.catalog_file import load_catalog
 from curation.errors import SourceError
 from curation.guessing.columns import Column, columns_of
 from curation.guessing.images import marker_in, member_images, named_after, named_images, place_of

@@ -109,6 +109,7 @@ class Ingest:
             "inputs": {
                 "digest": digest,
                 "places": [dict(part.place) for part in inputs],
+                "is_original": self.source.reads_original,
                 "num_files": len(files),
                 "num_bytes": int(files["size"].sum()),
                 "records": files.filter(pl.col("file").is_in(sorted(record_files))).to_dicts(),

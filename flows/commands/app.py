@@ -54,6 +54,15 @@ CatalogOption = Annotated[str, typer.Option("--catalog", envvar="CURATION_CATALO
 RuntimeOption = Annotated[
     str | None, typer.Option("--runtime", metavar="FILE", help="Where and how fast to compute; also CURATION_RUNTIME_FILE.")
 ]
+OriginalsOption = Annotated[
+    str,
+    typer.Option(
+        "--originals",
+        metavar="SOURCE,...|all",
+        envvar="CURATION_ORIGINALS",
+        help="Sources to read from their original places in place of a release.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 MixtureArgument = Annotated[str, typer.Argument(metavar="MIXTURE.yaml", help="A mixture, such as mixtures/demo.yaml.")]
 CountsOption = Annotated[Literal["ingested", "published"], typer.Option(help="What the plan is made on.")]
@@ -64,6 +73,7 @@ class Globals:
 
     root = DEFAULT_ROOT
     catalog = DEFAULT_CATALOG
+    originals: tuple[str, ...] = ()
     is_quiet = False
 
 
@@ -71,6 +81,7 @@ class Globals:
 def settings(
     root: RootOption = DEFAULT_ROOT,
     catalog: CatalogOption = DEFAULT_CATALOG,
+    originals: OriginalsOption = "",
     runtime: RuntimeOption = None,
     verbose: Annotated[
         int,
@@ -80,13 +91,25 @@ def settings(
 ) -> None:
     """Keep what stands before the command's name for the commands."""
     Globals.root, Globals.catalog, Globals.is_quiet = root, catalog, quiet
+    Globals.originals = tuple(name for text in originals.split(",") if (name := text.strip()))
     if runtime is not None:
         os.environ[FILE_VARIABLE] = str(Path(runtime).absolute())
     prepare_environment(verbosity=verbose, is_quiet=quiet)
 
 
 def open_catalog() -> "Catalog":
-    """The catalog that `--catalog` names. Raises CatalogError."""
-    from curation.catalog import load_catalog
+    """The catalog that `--catalog` names, with the originals that `--originals` does. Raises CatalogError."""
+    from curation.catalog_file import load_catalog
 
-    return load_catalog(shipped_file(Globals.catalog))
+    return load_catalog(shipped_file(Globals.catalog), Globals.originals)
+
+
+def own_catalog() -> Path:
+    """The catalog file that `--catalog` names, to write beside it. Raises CatalogError for the package's own."""
+    from curation.errors import CatalogError
+
+    path = Path(Globals.catalog)
+    shipped = shipped_file(Globals.catalog)
+    if not path.exists() and shipped != path:
+        raise CatalogError(f"{path} came with the package; copy it here first (cp {shipped} .) and pin the copy")
+    return path

@@ -6,10 +6,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from flows.commands.app import Globals, JsonOption, app
+from flows.commands.app import Globals, JsonOption, app, open_catalog, own_catalog
 from flows.commands.help import DATA
 from flows.embedded_server import embedded_server
-from flows.job import shipped_file
 
 
 @app.command(rich_help_panel=DATA)
@@ -18,15 +17,24 @@ def sources(
     check: Annotated[
         bool, typer.Option("--check", help="Ask where the sources lie: reachable, size, revision, licence, count.")
     ] = False,
+    pin: Annotated[
+        bool, typer.Option("--pin", help="Write the commits that branches on the Hub mean beside the catalog, as `.lock`.")
+    ] = False,
+    refresh: Annotated[bool, typer.Option("--refresh", help="With --pin: ask the Hub anew for what is pinned.")] = False,
     json: JsonOption = False,
 ) -> None:
     """The catalog: what there is, and what of it is ingested."""
-    from curation.catalog import load_catalog
     from curation.inventory import inventory
     from curation.store import Store
     from flows.views import as_json, shortened, table
 
-    known = load_catalog(shipped_file(Globals.catalog))
+    if (check and pin) or (refresh and not pin):
+        raise typer.BadParameter("give one of --check and --pin; --refresh goes with --pin")
+    if pin:
+        from flows.source_commands import pin as write_pins
+
+        raise typer.Exit(write_pins(own_catalog(), names or (), Globals.root, refresh=refresh, is_json=json))
+    known = open_catalog()
     if check:
         from flows.source_commands import show_check
 
@@ -59,7 +67,7 @@ def try_(
     if guess is not None:
         show_guess(Path(guess), Path(Globals.catalog), is_json=json)
     elif source is not None:
-        show_try(source, Path(shipped_file(Globals.catalog)), head, is_json=json)
+        show_try(open_catalog(), source, head, is_json=json)
 
 
 @app.command(rich_help_panel=DATA)
@@ -68,20 +76,19 @@ def ingest(
     refresh: Annotated[bool, typer.Option("--refresh", help="Ask again what branches, buckets and URLs hold now.")] = False,
 ) -> None:
     """Upstream data to checked samples and a quarantine."""
-    from curation.catalog import load_catalog
     from curation.inventory import ingest_summary
     from curation.store import Store
     from flows.views import table
 
     Store.open(Globals.root)
-    known = load_catalog(shipped_file(Globals.catalog))
+    known = open_catalog()
     for name in names or ():
         known.source(name)  # a misspelt name is told at once, not after the flow has started
     with embedded_server() as ready:
         from flows.pipeline import ingest as flow
 
         ready()
-        artefacts = flow(tuple(names or ()), Globals.root, Globals.catalog, Globals.is_quiet, refresh)
+        artefacts = flow(tuple(names or ()), Globals.root, Globals.catalog, Globals.is_quiet, refresh, Globals.originals)
     columns = ("source", "records", "samples", "rejected", "reasons")
     rows = [ingest_summary(name, artefact.manifest) for name, artefact in artefacts.items()]
     Console().print(table("ingested", columns, rows))

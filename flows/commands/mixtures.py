@@ -12,7 +12,7 @@ from curation.errors import CurationError
 from flows.commands.app import CountsOption, Globals, JsonOption, MixtureArgument, app, open_catalog
 from flows.commands.help import DATA, MIXING, WATCHING
 from flows.embedded_server import embedded_server
-from flows.job import mixture_file, shipped_file
+from flows.job import mixture_file
 
 
 @app.command(rich_help_panel=MIXING)
@@ -135,7 +135,7 @@ def build(
         from flows.pipeline import build as flow
 
         ready()
-        release = flow(mixture, Globals.root, Globals.catalog, Globals.is_quiet, tuple(accept or ()))
+        release = flow(mixture, Globals.root, Globals.catalog, Globals.is_quiet, tuple(accept or ()), Globals.originals)
     console = Console(stderr=True, quiet=Globals.is_quiet)
     from curation.steps.curriculum import releases_of
 
@@ -160,14 +160,13 @@ def dups(
     json: JsonOption = False,
 ) -> None:
     """Clusters of duplicates in a mixture's pool, as a person reads them: what was kept, and what was dropped for it."""
-    from curation.catalog import load_catalog
     from curation.clusters import clusters
     from curation.mixture_file import load_mixture
     from curation.store import Store
     from flows.job import mixture_file
     from flows.views import as_json, show_clusters
 
-    known = load_catalog(shipped_file(Globals.catalog))
+    known = open_catalog()
     path, stage = mixture_file(mixture)
     spec = load_mixture(path, known, stage)
     found = clusters(Store.at(Globals.root), known, spec, sample, kind)
@@ -186,4 +185,4 @@ def serve(mixture: MixtureArgument = "mixtures/cambrian-10m.yaml") -> None:
     load_curriculum(path, open_catalog()).stage(stage)
     from flows.schedules import serve_schedules
 
-    serve_schedules(mixture, Globals.root, Globals.catalog)
+    serve_schedules(mixture, Globals.root, Globals.catalog, Globals.originals)

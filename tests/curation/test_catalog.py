@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
-from curation.catalog import Catalog, Expected, expand_environment, ingest_settings, load_catalog
+from curation.catalog import Catalog, Expected, expand_environment, ingest_settings
+from curation.catalog_file import load_catalog
 from curation.errors import CatalogError
 
 ROW: dict[str, Any] = {
@@ -95,8 +96,6 @@ def refusal(tmp_path: Path, row: dict[str, Any], name: str = "receipts") -> str:
         ({"images": {"path": "image", "archives": True}}, "find their pictures by `archives: true`"),
         ({"images": {"path": "image", "archives": True, "zip": "a"}}, "zip and archives"),
         ({"images": {"bytes": "image", "archives": True}}, "`archives` needs `path`"),
-        ({"also": [{"hub": "a"}]}, "expected the name of a dataset"),
-        ({"also": {"hub": "a/b"}}, "valid list"),
         ({"tags": ["Two Words"]}, "should match pattern"),
         ({"prompt": []}, "at least 1 item"),
         ({"prompt": [{"text": "x", "answer": "["}]}, "is no regular expression"),
@@ -303,7 +302,6 @@ def test_settings_follow_what_a_location_says_and_not_where_it_lies(tmp_path: Pa
         page("https://a.org/x.json"),
         page("https://a.org/x.json", name="y.json"),
         {"hub": "a/b"},
-        {"hub": "a/b", "revision": "v1"},
         {"hub": "a/b", "split": "test"},
         {"hub": "a/b", "config": "c"},
         {"release": "big"},

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from curation import checking
-from curation.catalog import Catalog, load_catalog
+from curation.catalog import Catalog
+from curation.catalog_file import load_catalog
 from curation.checking import check_rows, is_wrong
 from curation.location_checks import LocationCheck
 from tests.support.upstream import write_catalog, write_files

@@ -7,7 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curation.catalog import Catalog, load_catalog
+from curation.catalog import Catalog
+from curation.catalog_file import load_catalog
 from curation.dedup_spec import DedupSpec
 from curation.runtime.pool import InProcessPool
 from curation.steps.clean import Clean

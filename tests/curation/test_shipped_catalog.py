@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.catalog import Catalog, Category, HubDataset, ReleaseRows, Source, load_catalog
+from curation.catalog import Catalog, Category, ReleaseRows, Source
+from curation.catalog_file import load_catalog
 from curation.errors import CatalogError
 from curation.format_prompts import PAPER_PROMPTS, prompt_for
 from curation.inputs import find_records
@@ -124,11 +125,12 @@ def test_the_fifteen_evaluation_sets_have_the_pictures_of_the_leakage_table(cata
 
 
 def test_originals_are_named_where_they_are_known(paper: dict[str, Source]):
-    also = {name: source.also for name, source in paper.items() if source.also}
-    cauldron = [name for name, places in also.items() if isinstance(places[0], HubDataset) and "cauldron" in places[0].hub]
-    assert len(also) == 40
-    assert len(cauldron) == 20
-    assert [place.config for place in also["allava"] if isinstance(place, HubDataset)] == ["allava_laion", "allava_vflan"]
+    named = {name: source.original for name, source in paper.items() if source.original}
+    hubs = {name: [original.location.hub for original in found] for name, found in named.items()}  # type: ignore[union-attr]
+    assert len(named) == 40
+    assert sum("cauldron" in found[0] for found in hubs.values()) == 20
+    assert hubs["allava"] == ["FreedomIntelligence/ALLaVA-4V"] * 2
+    assert sum(all(original.part for original in found) for found in named.values()) == 30
 
 
 def test_records_that_are_not_here_are_said_to_be_where_they_are(catalog: Catalog):

@@ -11,6 +11,7 @@ from curation.catalog import Catalog
 from curation.errors import CatalogError, StoreError
 from curation.location_checks import LocationCheck
 from flows.__main__ import app
+from tests.support.fake_hub import COMMIT, fake_hub
 from tests.support.upstream import SHAPES_REJECTED, SHAPES_SAMPLES, content, write_world
 
 REPOSITORY = Path(__file__).parents[2]
@@ -134,3 +135,37 @@ def test_looking_starts_no_server(world: Path) -> None:
         [sys.executable, "-c", script, str(world)], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_commits_are_written_beside_the_catalog_and_read_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog = tmp_path / "catalog.yaml"
+    part = {"layout": "qa", "fields": {"question": "q", "answer": "a"}}
+    original = {"original": {"location": {"hub": "owner/b", "revision": "v2"}, **part}}
+    row = {"category": "ocr", "location": {"hub": "owner/a"}, **part, **original}
+    catalog.write_text(json.dumps({"sources": {"one": row}}))
+    with fake_hub(monkeypatch, {"owner/a": {}}):
+        done = curate("sources", "--pin", catalog=catalog)
+        assert done.exit_code == 1, "one dataset is not there"
+        assert "no such dataset" in done.stderr and "owner/b" in done.stderr
+        assert max(map(len, done.stdout.splitlines())) <= 80
+        pins = json.loads(curate("sources", "--pin", "--json", catalog=catalog).stdout)
+    assert [(pin["dataset"], pin["branch"], pin["commit"]) for pin in pins["pins"]] == [
+        ("owner/a", "main", COMMIT),
+        ("owner/b", "v2", None),
+    ]
+    assert Path(pins["lock"]).read_text().splitlines()[1:] == [f"owner/a: {{main: {COMMIT}}}"]
+    [shown] = json.loads(curate("sources", "--json", catalog=catalog).stdout)["sources"]
+    assert shown["location"] == [f"hub:owner/a:train@{COMMIT}"] and not shown["reads_original"]
+    [chosen] = json.loads(curate("--originals", "one", "sources", "--json", catalog=catalog).stdout)["sources"]
+    assert chosen["location"] == ["hub:owner/b:train@v2"] and chosen["reads_original"]
+
+
+def test_the_catalog_of_the_package_is_not_written_beside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CatalogError, match="copy it here first"):
+        curate("sources", "--pin", catalog=Path("catalog.yaml"))
+
+
+@pytest.mark.parametrize("options", [["--pin", "--check"], ["--refresh"]])
+def test_options_that_do_not_go_together_are_refused(options: list[str], world: Path) -> None:
+    assert curate("sources", *options, catalog=world).exit_code == 2

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from curation.catalog import Catalog, load_catalog
+from curation.catalog import Catalog
+from curation.catalog_file import load_catalog
 from curation.counts import published_counts
 from curation.errors import MixtureError
 from curation.mixture import Mixture

@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from curation.catalog import Catalog, load_catalog
+from curation.catalog import Catalog
+from curation.catalog_file import load_catalog
 from tests.support.upstream import picture, write_files
 
 NUM_PARTS = 12

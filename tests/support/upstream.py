@@ -12,7 +12,8 @@ import polars as pl
 import yaml
 from PIL import Image
 
-from curation.catalog import Catalog, Part, load_catalog
+from curation.catalog import Catalog, Part
+from curation.catalog_file import load_catalog
 from curation.mixture import Mixture
 from curation.runtime.pool import InProcessPool
 from curation.sources.readers import read, survey

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.catalog import Catalog, load_catalog
+from curation.catalog import Catalog
+from curation.catalog_file import load_catalog
 from curation.errors import SourceError
 from curation.guessing.suggest import guess
 from curation.trial import TriedSample, try_row

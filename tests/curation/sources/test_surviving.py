@@ -20,7 +20,7 @@ from tests.support.upstream import SHAPES_REJECTED, content, ingest, write_catal
 INGEST = """
 import sys
 from pathlib import Path
-from curation.catalog import load_catalog
+from curation.catalog_file import load_catalog
 from curation.store import Store
 from tests.support.upstream import ingest
 ingest(load_catalog(Path(sys.argv[1])), sys.argv[2], Store.open(sys.argv[3]))

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.catalog import Catalog, load_catalog
+from curation.catalog import Catalog
+from curation.catalog_file import load_catalog
 from flows.demo.planted import Planted
 from flows.demo.world import generate
 
