@@ -7,6 +7,7 @@ unbounded memory.
 
 import hashlib
 import io
+import struct
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,11 @@ EXTENSIONS = {
 }  # fmt: skip
 _OPENED = [name for name in EXTENSIONS if name != "MPO"]  # a kind of JPEG to Pillow, known once opened
 MAX_FILE_BYTES = 256 << 20
+DECODER_ERRORS = (
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError,
+    struct.error,
+)  # fmt: skip
+"""What Pillow's decoders raise for damaged pictures, found by fuzzing them."""
 _LAST_BYTES = {"PNG": b"IEND", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "GIF": b";"}
 _TAIL_BYTES = 64
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
@@ -68,7 +74,7 @@ def examine(data: bytes, *, max_pixels: int) -> ImageFacts:
         image.load()
         shown = _upright(image)
         pixels, thumbnail = _pixel_hash(shown), thumbnail_of(shown)
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, MemoryError) as problem:
+    except DECODER_ERRORS as problem:
         raise Unusable(*_undecodable(data, encoding, problem)) from None
     sha256 = hashlib.sha256(data).hexdigest()
     aspect = shown.shape[1] / shown.shape[0]
@@ -84,7 +90,7 @@ def _open(data: bytes) -> Image.Image:
     except UnidentifiedImageError:
         detail = f"{len(data)} bytes starting {data[:12]!r} are none of {', '.join(sorted(EXTENSIONS))}"
         raise Unusable(RejectReason.UNREADABLE_IMAGE, detail) from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as problem:
+    except DECODER_ERRORS as problem:
         raise Unusable(RejectReason.UNREADABLE_IMAGE, f"header cannot be read: {problem}") from None
 
 

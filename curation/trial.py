@@ -28,7 +28,7 @@ from curation.sources.columns import Said
 from curation.sources.looking import is_misnamed
 from curation.sources.mapping import Mapped, map_batch
 from curation.sources.pictures import fetch, first_in_tar, read_member
-from curation.sources.readers import each_span, read
+from curation.sources.readers import PARQUET_DAMAGE, each_span, read
 from curation.sources.records import Batch, ByteSpan, Reject, Span
 from curation.sources.safe_paths import inside
 from curation.tables import ROLES
@@ -212,7 +212,7 @@ def _root_of(root: Path, file: str, part: Part, head: int, folder: Path) -> Path
             rows = list(islice(parquet.iter_batches(batch_size=head), 1))
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             pq.write_table(pa.Table.from_batches(rows, parquet.schema_arrow), folder / file)
-    except (pa.ArrowInvalid, OSError):
+    except PARQUET_DAMAGE:
         return root  # where reading it tells what is wrong
     return folder
 

@@ -7,6 +7,7 @@ directly (the extra `turbo`) and leaves everything else, and every JPEG it does 
 """
 
 import io
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -19,6 +20,10 @@ MAX_IMAGE_PIXELS = 89_478_485
 """Default bound on width * height, Pillow's own: a quarter GiB as RGB."""
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+_DECODER_ERRORS = (
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError, struct.error,
+)  # fmt: skip
+"""What Pillow's decoders raise for damaged pictures, found by fuzzing them."""
 _JPEG_START = b"\xff\xd8\xff"
 _TURBO_COLOURS = ("YCbCr", "Gray", "RGB")
 
@@ -75,7 +80,7 @@ def open_rgb(content: bytes, *, name: str, max_image_pixels: int, side_px: int |
             return _to_rgb(image)
     except UnidentifiedImageError as error:
         raise SampleError(f"image '{name}' ({len(content):,} bytes) is none of {', '.join(IMAGE_FORMATS)}") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (Image.DecompressionBombError, *_DECODER_ERRORS) as error:
         raise SampleError(f"image '{name}' ({len(content):,} bytes) cannot be decoded: {error}") from error
 
 

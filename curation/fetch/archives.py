@@ -6,7 +6,9 @@ unpacked to disk, no name from an archive is used as a path, and neither headers
 """
 
 import io
+import lzma
 import re
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -22,6 +24,8 @@ from curation.shard_format import BLOCK_BYTES
 
 _PART = re.compile(r"^(?P<archive>.+?)[._-]part[._-]?(?P<number>\d+|[a-z]{1,3})$", re.IGNORECASE)
 _SKIP_BYTES = 1 << 20
+ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError, ValueError)
+"""What zipfile raises for what is in a file. NotImplementedError is a RuntimeError, a name that is no UTF-8 a ValueError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,16 +141,7 @@ def stream_members(archive: Archive, root: Path, reading: Reading) -> Iterator[S
                     continue
                 reading.num_members += 1
                 yield StreamedMember(name, member.size, member.content)
-    except (
-        Damage,
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        OSError,
-        ValueError,
-        NotImplementedError,
-    ) as problem:
+    except (Damage, tarfile.TarError, *ZIP_DAMAGE) as problem:
         detail = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
         reading.damage = f"after {reading.num_members} members: {archive.lack or detail}"
         reading.is_garbled = isinstance(problem, Garbled)
@@ -200,14 +195,14 @@ def _tar_members(stream: ForwardFile, reading: Reading) -> Iterator[StreamedMemb
 def _zip_members(joined: JoinedFile, archive: Archive, reading: Reading) -> Iterator[StreamedMember]:
     try:
         directory = zipfile.ZipFile(joined)
-    except zipfile.BadZipFile as problem:
+    except ZIP_DAMAGE as problem:
         joined.seek(0)
         yield from (StreamedMember(name, len(data), io.BytesIO(data)) for name, data in local_zip_members(joined))
         raise Damage(f"its directory is missing or damaged ({problem}): cut short") from None
     with directory:
         for info in sorted(directory.infolist(), key=lambda info: info.header_offset):
             kind = info.external_attr >> 16 & 0o170000
-            if info.is_dir():
+            if info.filename.endswith("/"):  # is_dir() fails on a name of no letters
                 continue
             if kind not in (0, 0o100000):
                 reading.skipped["link" if kind == 0o120000 else "special file"] += 1
@@ -225,7 +220,7 @@ class _ZipContent:
         try:
             with self.archive.open(self.info) as member:
                 return member.read(size)
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as problem:
+        except ZIP_DAMAGE as problem:
             raise MemberDamage(f"member '{self.info.filename}': {problem}") from None
 
 

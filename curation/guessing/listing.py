@@ -13,6 +13,7 @@ from itertools import islice, takewhile
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from curation.fetch.archives import ZIP_DAMAGE
 from curation.sources.readers import tar_members
 
 MAX_FILES = 50_000
@@ -146,6 +147,6 @@ def _members(path: Path) -> list[str]:
                 return archive.namelist()
         for member in islice(tar_members(path), MAX_MEMBERS):
             names.append(member.name.removeprefix("./"))
-    except (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError):
+    except (tarfile.TarError, *ZIP_DAMAGE):
         return names
     return names

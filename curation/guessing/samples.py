@@ -14,6 +14,7 @@ from curation.guessing.delimited import guess_reader
 from curation.guessing.images import byte_columns
 from curation.guessing.listing import Listing, kind_of
 from curation.parts import Part
+from curation.sources.readers import PARQUET_DAMAGE
 from curation.sources.records import is_text_member
 from curation.template import Record
 from curation.trial import first_records
@@ -132,7 +133,7 @@ def _parquet_shape(root: Path, file: str) -> Shape | None:
             batches: Iterator[pa.RecordBatch] = parquet.iter_batches(batch_size=HEAD, columns=texts)
             first = next(batches, None)
             rows: list[dict[str, Any]] = first.to_pylist() if first is not None else []
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError):
+    except PARQUET_DAMAGE:
         return None
     records = [_placed(row, file) for row in rows]
     return Shape({"format": "parquet"}, [file], records, byte_columns(has_bytes)) if records else None

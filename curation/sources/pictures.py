@@ -4,11 +4,9 @@ A picture is known by a *ref*, a short text that means the same to every task: a
 an archive, a cell of a Parquet file, or a byte range of a tar.
 """
 
-import lzma
 import os
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +17,7 @@ import pyarrow.parquet as pq
 
 from curation.catalog import Images, Part, Text
 from curation.errors import RejectReason
+from curation.fetch.archives import ZIP_DAMAGE
 from curation.imaging import MAX_FILE_BYTES
 from curation.sources.readers import tar_members
 from curation.sources.records import Member, is_text_member
@@ -152,7 +151,7 @@ def _from_zip(path: str, ref: str) -> bytes:
         archive = _open_zip(path, os.stat(path).st_mtime_ns)  # noqa: PTH116
     except FileNotFoundError:
         raise _missing(ref, f"the archive {Path(path).name}, which is not there") from None
-    except (zipfile.BadZipFile, OSError) as problem:
+    except ZIP_DAMAGE as problem:
         raise Unusable(RejectReason.ARCHIVE_DAMAGED, f"archive {Path(path).name} is damaged: {problem}") from None
     try:
         info = archive.getinfo(ref)
@@ -161,7 +160,7 @@ def _from_zip(path: str, ref: str) -> bytes:
             return member.read(info.file_size)
     except KeyError:
         raise _missing(ref, f"the archive {Path(path).name}") from None
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError) as problem:
+    except ZIP_DAMAGE as problem:
         raise Unusable(RejectReason.UNREADABLE_IMAGE, f"'{ref}' in {Path(path).name}: {problem}") from None
 
 
@@ -222,7 +221,7 @@ def picture_names(root: Path, images: Images) -> Iterator[str]:
         try:
             modified = path.stat().st_mtime_ns
             names = _open_zip(str(path), modified).namelist() if images.zip else list(_tar_index(str(path), modified)[0])
-        except (zipfile.BadZipFile, OSError):
+        except ZIP_DAMAGE:
             return
         yield from (name for name in names if not name.endswith("/"))
     elif images.path is not None and not images.archives:

@@ -40,6 +40,8 @@ from curation.sources.records import (
 from curation.sources.routed_files import upstream_lines
 
 TAR_SPAN_SAMPLES = 2_000
+PARQUET_DAMAGE = (pa.ArrowException, OSError, ValueError)
+"""What Arrow raises for what is in a Parquet file; a column's name that is no UTF-8 is a ValueError."""
 _MOST_BYTES = MAX_RECORD_BYTES + CHUNK_BYTES + 1
 
 
@@ -285,7 +287,7 @@ def _unescape(cell: str) -> str:
 def _row_groups(path: Path, file: str) -> list[Span]:
     try:
         metadata = pq.read_metadata(path)
-    except (pa.ArrowInvalid, OSError) as problem:
+    except PARQUET_DAMAGE as problem:
         return [LostSpan(file, f"not a readable Parquet file: {problem}", b"", 0, reason=RejectReason.UNREADABLE_FILE)]
     spans: list[Span] = []
     position = 0
@@ -301,7 +303,7 @@ def _read_row_group(root: Path, span: RowGroupSpan, part: Part) -> Batch:
     try:
         with pq.ParquetFile(root / span.file) as parquet:
             table = parquet.read_row_group(span.group)
-    except (pa.ArrowInvalid, OSError) as problem:
+    except PARQUET_DAMAGE as problem:
         detail = f"row group {span.group} cannot be read: {problem}"
         batch.rejects.append(Reject.of(span.file, span.first_position, RejectReason.UNREADABLE_FILE, detail, b""))
         return batch
@@ -356,9 +358,9 @@ def _tar_samples(path: Path, file: str) -> Iterator[Span]:
     lost: list[Span] = []
     try:
         for member in tar_members(path):
-            name = PurePosixPath(member.name)
-            key, _, extension = name.name.partition(".")
-            key = str(name.with_name(key))
+            folder, slash, name = str(PurePosixPath(member.name)).rpartition("/")
+            key, _, extension = name.partition(".")  # a hidden file's key is empty
+            key = folder + slash + key
             if not grouped or grouped[-1][0] != key:
                 if len(grouped) == TAR_SPAN_SAMPLES:
                     yield _tar_span(file, grouped, first)
