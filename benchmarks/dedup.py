@@ -30,9 +30,11 @@ import pyarrow.parquet as pq
 from benchmarks.memory import PeakMemory
 from benchmarks.printing import show
 from curation.cleaning import normalised
+from curation.dedup import keepers
 from curation.dedup.keepers import NOBODY
 from curation.dedup.near_text import near_texts
 from curation.dedup_spec import DedupSpec
+from curation.near_join import PAIRS_PER_COMPARISON
 from curation.sources.columns import Said
 from curation.sources.sample_rows import Origins, sample_table
 from curation.steps.clean import Clean
@@ -171,8 +173,8 @@ def told(name: str, rows: tuple[np.ndarray, ...], dropped: np.ndarray, seconds: 
     quality = judge(dropped, *rows)
     print(
         f"{name:<22} {len(dropped):>9,} rows {seconds:>7.2f} s {used / len(dropped):>7,.0f} B/row  "
-        f"recall {quality['recall']:.3f}  precision {quality['precision']:.4f}  lost {quality['lost']:,.0f}  "
-        f"dropped {quality['dropped']:,.0f}"
+        f"recall {quality['recall']:.3f}  precision {quality['precision']:.4f}  "
+        f"lost {quality['lost']:,.0f}  dropped {quality['dropped']:,.0f}"
     )
     facts = {
         "name": f"dedup {name}",
@@ -319,6 +321,30 @@ def at_scale(num_rows: int, folder: Path) -> dict[str, Any]:
     return facts
 
 
+def at_edges(num_edges: int) -> dict[str, Any]:
+    """Choose keepers over random matches, ten of every item, given in ranges as the comparison leaves them on disk."""
+    per_item = 10
+    num_items, items_at_once = num_edges // per_item, PAIRS_PER_COMPARISON // per_item
+    rng = np.random.default_rng(0)
+    declared = num_items * keepers.BYTES_PER_ITEM + PAIRS_PER_COMPARISON * keepers.BYTES_PER_MATCH
+    seconds = 0.0
+    keepers.Sweep(np.zeros(1, np.uint32)).advance(np.zeros(0, np.uint32), np.zeros(0, np.uint32), 1)
+    with PeakMemory() as memory:
+        sweep = keepers.Sweep(np.full(num_items, keepers.NO_GROUP, np.uint32))
+        for begin in range(0, num_items, items_at_once):
+            until = min(begin + items_at_once, num_items)
+            items = np.arange(max(begin, 1), until, dtype=np.uint32)
+            better = np.sort((rng.random((len(items), per_item)) * items[:, None]).astype(np.uint32), axis=1)
+            worse = np.repeat(items, per_item)
+            start = time.perf_counter()
+            sweep.advance(worse, better.reshape(-1), until)
+            seconds += time.perf_counter() - start
+    used = memory.peak_bytes - memory.start_bytes
+    facts = {"name": "keepers over matches", "edges": num_edges, "items": num_items, "seconds": round(seconds, 2)}
+    told = {"declared_mb": round(declared / 1e6), "peak_mb_with_generation": round(used / 1e6)}
+    return facts | told | {"bytes_per_edge": round(used / num_edges, 2), "dropped": int((sweep.state == keepers.NEAR).sum())}
+
+
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -328,9 +354,13 @@ def main() -> None:
     )
     parser.add_argument("--peers", nargs="*", default=list(PACKAGES), choices=list(PACKAGES), help="these only")
     parser.add_argument("--environments", type=Path, help="folder of virtual environments named after their peers")
+    parser.add_argument("--edges", type=int, metavar="MATCHES", help="choose keepers over so many matches instead")
     parser.add_argument("--folder", help="where the samples of --scale go (default: a temporary folder)")
     chosen = parser.parse_args()
     prepare_environment()
+    if chosen.edges:
+        print(json.dumps(at_edges(chosen.edges)))
+        return
     if not chosen.scale:
         against_peers(chosen.rows, chosen.peers, chosen.environments)
         return

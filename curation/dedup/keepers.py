@@ -1,8 +1,8 @@
 """Who stays: in the order of preference, an item is kept unless it matches one that is kept already.
 
 So every dropped item matches its own keeper. Chains are split where they must be: of a - b - c with a and c unlike each other,
-a and c stay and b goes with a. Components are never formed, and the sweep needs a byte an item and the matches of one
-partition at a time, however many there are.
+a and c stay and b goes with a. Components are never formed, so the sweep needs BYTES_PER_ITEM an item and BYTES_PER_MATCH for
+each match of the range at hand, and nothing for all others, however many there are.
 """
 
 import numpy as np
@@ -14,6 +14,12 @@ from curation.dedup.compiled import compiled
 NOBODY = np.uint32(0xFFFFFFFF)
 NO_GROUP = np.uint32(0xFFFFFFFF)
 KEPT, NEAR, CONFLICTING = 0, 1, 2
+
+BYTES_PER_ITEM = 10
+"""State, keeper and rivals, and a mask while groups are counted."""
+
+BYTES_PER_MATCH = 17
+"""Both items, whether it was used, and its number if it was."""
 
 
 class Sweep:

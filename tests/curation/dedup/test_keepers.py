@@ -1,8 +1,21 @@
+import tracemalloc
+from collections.abc import Iterator
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.dedup.keepers import CONFLICTING, KEPT, NEAR, NO_GROUP, NOBODY, Sweep
+from curation.dedup.keepers import (
+    BYTES_PER_ITEM,
+    BYTES_PER_MATCH,
+    CONFLICTING,
+    KEPT,
+    NEAR,
+    NO_GROUP,
+    NOBODY,
+    Sweep,
+)
 
 NUM_ITEMS = 12
 EDGES = st.sets(
@@ -56,3 +69,35 @@ def test_a_chain_is_split():
 
 def test_nothing_is_decided_over_nothing():
     assert swept(set(), [], [])[0].state.tolist() == []
+
+
+def random_matches(num_items: int, matches_each: int, items_at_once: int) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+    """Ranges of matches of every item with items before it."""
+    rng = np.random.default_rng(0)
+    for start in range(0, num_items, items_at_once):
+        stop = min(start + items_at_once, num_items)
+        items = np.arange(max(start, 1), stop, dtype=np.uint32)
+        better = np.sort((rng.random((len(items), matches_each)) * items[:, None]).astype(np.uint32), axis=1)
+        yield np.repeat(items, matches_each), better.reshape(-1), stop
+
+
+@pytest.mark.parametrize("num_matches", [2_000_000, pytest.param(100_000_000, marks=pytest.mark.extra)])
+def test_memory_does_not_grow_with_the_matches(num_matches: int):
+    items_at_once, matches_each = 50_000, 10
+    num_items = num_matches // matches_each
+    swept(set(), [None], [])  # compiled code is loaded
+    rivals = np.full(num_items, NO_GROUP, np.uint32)
+    peak = seen = dropped = 0
+    tracemalloc.start()
+    sweep = Sweep(rivals)
+    for worse, better, until in random_matches(num_items, matches_each, items_at_once):
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0] - sweep.state.nbytes - sweep.keeper.nbytes - worse.nbytes - better.nbytes
+        dropped += len(sweep.advance(worse, better, until))
+        peak = max(peak, tracemalloc.get_traced_memory()[1] - before)
+        seen += len(worse)
+    tracemalloc.stop()
+    assert seen == num_matches - matches_each
+    assert peak + rivals.nbytes <= BYTES_PER_ITEM * num_items + BYTES_PER_MATCH * items_at_once * matches_each
+    assert dropped == (sweep.state == NEAR).sum() > num_items // 2
+    assert (sweep.state[sweep.keeper[sweep.state == NEAR]] == KEPT).all()
