@@ -1,6 +1,7 @@
 """The laws of de-duplication over made-up conversations about pictures."""
 
 import copy
+import io
 import json
 import random
 import re
@@ -13,6 +14,8 @@ import pytest
 from curation.catalog import Catalog
 from curation.dedup_spec import DedupSpec
 from curation.mixture import Mixture
+from curation.runtime.pool import InProcessPool
+from curation.runtime.progress import LineReporter
 from curation.shard_format import IMAGE_MARKER
 from curation.store import Store
 from tests.curation.dedup.made_up import jaccard, slow_ngrams
@@ -270,3 +273,31 @@ def test_manifests_of_equal_runs_are_equal(tmp_path: Path, sources):
     one, other = built(tmp_path / "one", sources), built(tmp_path / "other", sources)
     assert content(one.pool.folder) == content(other.pool.folder)
     assert content(one.folder) == content(other.folder)
+
+
+PROMPT = "read the question with care look at every option below and answer with the letter of the right one of them"
+
+
+def test_a_template_in_common_makes_no_duplicates(tmp_path: Path):
+    rng = random.Random(2)
+    said = [[f"{PROMPT} {' '.join(rng.choices(WORDS, k=5))}", "the answer is b"] for _ in range(60)]
+    records = {"one": [conversation(number, turns) for number, turns in enumerate(said)]}
+    with_it = built(tmp_path / "a", records, boilerplate_share=0)
+    assert with_it.pool.manifest["counts"]["one"]["dropped"].get("near_duplicate", 0) > 10
+    without = built(tmp_path / "b", records)
+    assert without.pool.manifest["counts"]["one"]["dropped"] == {}
+
+
+def test_texts_of_one_repeated_word_are_capped_and_the_cap_is_told(tmp_path: Path):
+    lines = io.StringIO()
+    said = [["spam " * (3 + number), " ".join(["eggs"] * (3 + number % 40))] for number in range(120)]
+    said += [["?!", "."], ["...", ". ."], ["?!", "."]]
+    catalog = world(tmp_path / "upstream", {"one": [conversation(number, turns) for number, turns in enumerate(said)]})
+    mixture = Mixture(name="all", dedup=DedupSpec(bucket_cap=8))
+    release = build(catalog, Store.open(str(tmp_path / "root")), mixture, InProcessPool(LineReporter(lines)))
+    verdicts = rows(release.pool, "verdicts")
+    assert dict(verdicts["reason"].value_counts().iter_rows()) == {"near_duplicate": 119, "exact_duplicate": 1, None: 3}
+    capped = release.pool.manifest["capped"]
+    assert capped["largest"] == 120
+    assert 0 < capped["pairs"] < 26 * 120 * 120
+    assert f"{capped['pairs']:,} pairs were not compared" in lines.getvalue()
