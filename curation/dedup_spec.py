@@ -16,6 +16,18 @@ ANSWER_THRESHOLD = 0.5
 "no" one sample."""
 
 
+class SemanticSpec(Settings):
+    """Duplicates in meaning: texts on the same pictures whose vectors are near, by a model.
+
+    `model`: the folder of a transformers text model (config.json, tokenizer, *.safetensors), relative to where the command
+    runs. `threshold`: the cosine similarity that questions and answers must both reach. `max_tokens`: what is read of a text.
+    """
+
+    model: str
+    threshold: Annotated[float, Field(ge=0.5, le=1)] = 0.95
+    max_tokens: Annotated[int, Field(ge=8, le=32_768)] = 256
+
+
 class DedupSpec(Settings):
     """What a duplicate is.
 
@@ -28,9 +40,9 @@ class DedupSpec(Settings):
     band is cut into, of which one may differ: 14 x 8 with 4 probes finds 99 % of those pairs from the same hashes.
     `bucket_cap`: members of one bucket with which all others are compared; above it some pairs are not, which is reported.
     `boilerplate_share`: n-grams in more than this part of a source's samples count for nothing; 0 turns that off.
-    `same_numbers`: near duplicates state the same numbers in the same order. `conflicts`: what becomes of samples with the
-    same pictures and question but another answer. `sources`: whose samples are rather kept, best first; then `prefer` decides,
-    then the smaller sample_id.
+    `semantic`: texts that mean the same by a model are duplicates too. `same_numbers`: near duplicates state the same numbers
+    in the same order. `conflicts`: what becomes of samples with the same pictures and question but another answer. `sources`:
+    whose samples are rather kept, best first; then `prefer` decides, then the smaller sample_id.
     """
 
     unit: Literal["sample", "turn"] = "sample"
@@ -45,6 +57,7 @@ class DedupSpec(Settings):
     probes: Annotated[int, Field(ge=1, le=16)] = 1
     bucket_cap: Annotated[int, Field(ge=1, le=10_000)] = 64
     boilerplate_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    semantic: SemanticSpec | None = None
     same_numbers: bool = True
     conflicts: Literal["keep", "prefer", "drop_all"] = "keep"
     sources: list[str] = []

@@ -101,6 +101,7 @@ class DropReason(StrEnum):
     NO_WORDS = "no_words"
     EXACT_DUPLICATE = "exact_duplicate"
     NEAR_DUPLICATE = "near_duplicate"
+    SEMANTIC_DUPLICATE = "semantic_duplicate"
     REPEATED_TURNS = "repeated_turns"
     CONFLICTING_ANSWER = "conflicting_answer"
     CONTAMINATED = "contaminated"

@@ -10,6 +10,7 @@ from curation.catalog import Catalog
 from curation.errors import MixtureError, PlanError
 from curation.layered_yaml import LayeredYaml, layer_of
 from curation.mixture import Mixture, Selector, participants
+from curation.model_files import model_problem
 from curation.token_counts import TokenizerFile
 from curation.yaml_file import YamlFile, nearest
 
@@ -132,6 +133,10 @@ def _check(mixture: Mixture, file: LayeredYaml, catalog: Catalog) -> None:
     for number, name in enumerate(mixture.dedup.sources if mixture.dedup else ()):
         if name not in catalog.sources:
             raise file.fail(_unknown("source", name, valid), at=("dedup", "sources", number))
+    if mixture.dedup is not None and mixture.dedup.semantic is not None:
+        folder = mixture.dedup.semantic.model
+        if problem := model_problem(Path(folder)):
+            raise file.fail(f"model '{folder}' {problem}", at=("dedup", "semantic", "model"))
     for key, selector in (("include", mixture.include), ("exclude", mixture.exclude)):
         if selector is not None:
             _check_selector(key, selector, file, catalog)

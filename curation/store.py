@@ -96,6 +96,10 @@ class Store:
         """Folder of the n-grams of one source's texts."""
         return self.root / "shingles" / name / fingerprint
 
+    def embeddings(self, name: str, fingerprint: str) -> Path:
+        """Folder of the vectors of one source's texts."""
+        return self.root / "embeddings" / name / fingerprint
+
     def facts(self, name: str, fingerprint: str) -> Path:
         """Folder of the facts of one source's samples."""
         return self.root / "facts" / name / fingerprint

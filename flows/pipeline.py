@@ -21,6 +21,7 @@ from curation.steps.clean import Clean
 from curation.steps.curriculum import PublishStages
 from curation.steps.decontaminate import Decontaminate
 from curation.steps.deduplicate import Deduplicate
+from curation.steps.embed import Embed
 from curation.steps.ingest import Ingest
 from curation.steps.measure import Measure
 from curation.steps.shard import Shard
@@ -66,17 +67,25 @@ def sign_source(source: Source, ingested: Artefact, spec: DedupSpec, job: Job) -
     return job.step("sign", source.name, lambda: step.run(ingested, job.store, job.pool))
 
 
+@task(task_run_name="embed {source.name}", cache_policy=NO_CACHE, persist_result=False)
+def embed_source(source: Source, ingested: Artefact, spec: DedupSpec, job: Job) -> Artefact:
+    """Vectors of one source's texts, by the model that the mixture names."""
+    step = Embed(source.name, source.prompt_texts, spec)
+    return job.step("embed", source.name, lambda: step.run(ingested, job.store, job.pool))
+
+
 @task(name="deduplicate", cache_policy=NO_CACHE, persist_result=False)
 def deduplicate(
     spec: DedupSpec | None,
     cleaned: Mapping[str, Artefact],
     signed: Mapping[str, Artefact],
     ingested: Mapping[str, Artefact],
+    embedded: Mapping[str, Artefact],
     job: Job,
 ) -> Artefact:
     """Verdicts over all sources."""
     step = Deduplicate(spec)
-    return job.step("deduplicate", "pool", lambda: step.run(cleaned, job.store, signed, job.pool, ingested))
+    return job.step("deduplicate", "pool", lambda: step.run(cleaned, job.store, signed, job.pool, ingested, embedded))
 
 
 @task(name="decontaminate", cache_policy=NO_CACHE, persist_result=False)
@@ -173,8 +182,9 @@ def _build_one(written: WrittenMixture, accepted: Sequence[str], job: Job) -> Ar
     cleaned = _results({row.name: clean_source.submit(row, ingested[row.name], job) for row in rows})
     spec = written.mixture.dedup
     signed = {row.name: sign_source.submit(row, ingested[row.name], spec, job) for row in rows if spec}
+    embedded = {row.name: embed_source.submit(row, ingested[row.name], spec, job) for row in rows if spec and spec.semantic}
     benchmarks = _benchmarks(written.mixture, job)
-    pooled = deduplicate(spec, cleaned, _results(signed), ingested, job)
+    pooled = deduplicate(spec, cleaned, _results(signed), ingested, _results(embedded), job)
     pool = decontaminate(written.mixture, pooled, ingested, benchmarks, job)
     note_survivors(ingested, measured, pool, job)
     return write_release(written, ingested, pool, accepted, job)

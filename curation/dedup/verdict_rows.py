@@ -10,20 +10,21 @@ from curation.dedup.buckets import Labels
 from curation.dedup.exact import STAGE
 from curation.dedup.keepers import CONFLICTING, KEPT, NEAR, NO_GROUP
 from curation.dedup.look_alikes import LookAlikes
-from curation.dedup.pair_rule import EXACT, NO_PICTURES, Items, Outcome, askers
+from curation.dedup.pair_rule import EXACT, NO_PICTURES, Items, Outcome, States, askers
 from curation.dedup.similarity import ANSWERS, BOTH_EMPTY, QUESTIONS, REMAINDER, WHOLE, Similarities
 from curation.dedup_spec import DedupSpec
 from curation.errors import DropReason
 from curation.tables import Int64s
 
-_REPEATED = 5
-"""A sample whose turns are all said elsewhere, but not all in one sample."""
+_REPEATED, _SEMANTIC = 5, 6
+"""Samples whose turns are all said elsewhere, but not all in one sample; and those that only mean the same as their keeper."""
 
 _REASONS = {
     EXACT: DropReason.EXACT_DUPLICATE,
     NEAR: DropReason.NEAR_DUPLICATE,
     CONFLICTING: DropReason.CONFLICTING_ANSWER,
     _REPEATED: DropReason.REPEATED_TURNS,
+    _SEMANTIC: DropReason.SEMANTIC_DUPLICATE,
 }
 
 
@@ -46,7 +47,7 @@ class SampleDecisions:
     """By row of the table of samples: how it was decided (KEPT, EXACT, NEAR, CONFLICTING or repeated), the row of its twin
     (-1 for none), its first item, and how many of its items it has and keeps."""
 
-    state: npt.NDArray[np.uint8]
+    state: States
     twin: Int64s
     first_item: Int64s
     num_items: Int64s
@@ -92,8 +93,9 @@ def verdict_rows(
     state, twin = decisions.state[rows], decisions.twin[rows]
     is_clean_drop = own["reason"].is_not_null().to_numpy()
     reasons = np.full(len(rows), None, object)
+    reported = _reported(state, decisions.first_item[rows], decisions.num_items[rows], measured)
     for code, dropped_for in _REASONS.items():
-        reasons[(state == code) & ~is_clean_drop] = dropped_for.value
+        reasons[(reported == code) & ~is_clean_drop] = dropped_for.value
     has_twin = (twin >= 0) & ~is_clean_drop
     twins = samples["sample_id"][np.where(has_twin, twin, 0)].to_frame("twin_id")
     twins = twins.select(pl.when(pl.Series(has_twin)).then("twin_id"))
@@ -113,6 +115,14 @@ def verdict_rows(
         twin_id="twin_id",
         detail="detail",
     )
+
+
+def _reported(state: States, first: Int64s, num_items: Int64s, measured: Measured) -> States:
+    """`state` of samples, with those that only mean the same as their keeper told apart."""
+    reported = state.copy()
+    whole = np.flatnonzero((state == NEAR) & (num_items == 1))
+    reported[whole[measured.of(first[whole])[:, WHOLE] == BOTH_EMPTY]] = _SEMANTIC
+    return reported
 
 
 def _details(
@@ -138,7 +148,7 @@ def _details(
     for place, found in zip(near, measured.of(first[near]).tolist(), strict=True):
         is_same = says_same[place]
         details[place] = f"{shown[place]}, " + (
-            f"same normalised {said}" if is_same else f"near {said}: {similarity_text(found)}"
+            f"same normalised {said}" if is_same else f"{_how(found)} {said}: {similarity_text(found)}"
         )
     for place in np.flatnonzero((state == NEAR) & ~is_whole):
         details[place] = (
@@ -172,11 +182,15 @@ def _shown(rows: Int64s, decisions: SampleDecisions, items: Items, looks: LookAl
     return shown
 
 
+def _how(found: list[float]) -> str:
+    return "same meaning of" if found[WHOLE] == BOTH_EMPTY else "near"
+
+
 def similarity_text(found: list[float]) -> str:
-    """A pair's similarities in words, by their columns in `similarities`."""
+    """A pair's similarities in words, by their columns in `similarities`; cosines where it was not compared by n-grams."""
     parts = (("questions", QUESTIONS), ("answers", ANSWERS), ("without boilerplate", REMAINDER))
     inside = ", ".join(f"{name} {found[column]:.2f}" for name, column in parts if found[column] != BOTH_EMPTY)
-    return f"Jaccard {found[WHOLE]:.2f} ({inside})"
+    return f"cosines {inside}" if found[WHOLE] == BOTH_EMPTY else f"Jaccard {found[WHOLE]:.2f} ({inside})"
 
 
 def removed_turns(samples: pl.DataFrame, items: Items, decided: Outcome, decisions: SampleDecisions) -> pl.DataFrame:

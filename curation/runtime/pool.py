@@ -31,6 +31,9 @@ class Pool(Protocol):
     def map(self, function: Callable[[ItemT], ResultT], items: Sequence[ItemT], *, label: str) -> list[ResultT]:
         """`[function(item) for item in items]`, computed wherever this pool computes. The first error is raised."""
 
+    def map_with(self, make: Callable[[], Callable[[ItemT], ResultT]], items: Sequence[ItemT], *, label: str) -> list[ResultT]:
+        """Like `map`, by workers that each make their function once and keep it: for what is costly to load, as a model is."""
+
     def close(self) -> None:
         """End what the pool started."""
 
@@ -49,6 +52,10 @@ class InProcessPool:
                 results.append(function(item))
                 track.advance(1)
         return results
+
+    def map_with(self, make: Callable[[], Callable[[ItemT], ResultT]], items: Sequence[ItemT], *, label: str) -> list[ResultT]:
+        """See Pool."""
+        return self.map(make(), items, label=label) if items else []
 
     def close(self) -> None:
         """See Pool."""
@@ -97,6 +104,46 @@ class RayPool:
                     _expect_any_alive(machines, self._cluster.machines())
         return [results[number] for number in range(len(items))]
 
+    def map_with(self, make: Callable[[], Callable[[ItemT], ResultT]], items: Sequence[ItemT], *, label: str) -> list[ResultT]:
+        """See Pool: by the actors that `encoders` in the settings asks for; one that dies is started again."""
+        if not items:
+            return []
+        start_ray(self.settings)
+        import ray
+
+        machines = self._machines()
+        asked, retries = self.settings.encoders, self.settings.task.retries
+        options: dict[str, Any] = {"num_cpus": asked.cpus, "num_gpus": asked.gpus}
+        options |= {} if asked.memory is None else {"memory": asked.memory}
+        actor = ray.remote(max_restarts=retries, max_task_retries=retries, **options)(_Keeper)
+        if self._cluster is not None:
+            actor = actor.options(label_selector=_only(machines))
+        actors: list[Any] = [actor.remote(make) for _ in range(min(len(items), asked.actors))]
+        try:
+            return self._shared_out(actors, items, label)
+        finally:
+            for started in actors:
+                ray.kill(started)
+
+    def _shared_out(self, actors: list[Any], items: Sequence[Any], label: str) -> list[Any]:
+        import ray
+
+        results: dict[int, Any] = {}
+        pending: dict[Any, tuple[int, Any]] = {}
+        idle, waiting = list(actors), enumerate(items)
+        with self.reporter.track(label, len(items)) as track:
+            while len(results) < len(items):
+                while idle and (following := next(waiting, None)) is not None:
+                    actor = idle.pop()
+                    pending[actor.call.remote(following[1])] = following[0], actor
+                ready, _ = ray.wait(list(pending))
+                for reference in ready:
+                    place, actor = pending.pop(reference)
+                    results[place] = _result(reference, label)
+                    idle.append(actor)
+                    track.advance(1)
+        return [results[place] for place in range(len(items))]
+
     def close(self) -> None:
         """Stop Ray."""
         stop_ray()
@@ -112,7 +159,7 @@ class RayPool:
         remote = self._remotes[function]
         if self._cluster is None:
             return remote
-        return remote.options(label_selector={NODE_LABEL: f"in({','.join(machine.node_id for machine in machines)})"})
+        return remote.options(label_selector=_only(machines))
 
     def _machines(self) -> list[Machine]:
         """Those that get work. Raises ConfigurationError when none of them is large enough for one task."""
@@ -136,6 +183,10 @@ class RayPool:
         return max(1, sum(int(machine.cpus / self.settings.task.cpus) for machine in machines))
 
 
+def _only(machines: Sequence[Machine]) -> dict[str, str]:
+    return {NODE_LABEL: f"in({','.join(machine.node_id for machine in machines)})"}
+
+
 def _holds(machine: Machine, settings: RuntimeSettings) -> bool:
     return machine.cpus >= settings.task.cpus and machine.memory >= (settings.task.memory or 0)
 
@@ -143,6 +194,19 @@ def _holds(machine: Machine, settings: RuntimeSettings) -> bool:
 def _expect_any_alive(had: Sequence[Machine], has: Sequence[Machine]) -> None:
     if not {machine.node_id for machine in had} & {machine.node_id for machine in has}:
         raise WorkerError("all machines that held tasks are gone; what is finished is kept, run the same command again")
+
+
+class _Keeper:
+    """An actor: makes its function at the first call, so that what goes wrong then is told like any task's error."""
+
+    def __init__(self, make: Callable[[], Callable[[Any], Any]]) -> None:
+        self._make = make
+        self._function: Callable[[Any], Any] | None = None
+
+    def call(self, item: Any) -> Any:
+        if self._function is None:
+            self._function = self._make()
+        return self._function(item)
 
 
 def _result(reference: Any, label: str) -> Any:
@@ -157,6 +221,7 @@ def _result(reference: Any, label: str) -> Any:
         raise
     except (
         ray.exceptions.WorkerCrashedError,
+        ray.exceptions.ActorDiedError,
         ray.exceptions.NodeDiedError,
         ray.exceptions.OutOfMemoryError,
         ray.exceptions.LocalRayletDiedError,

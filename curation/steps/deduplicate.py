@@ -14,6 +14,7 @@ import polars as pl
 from curation.dedup.exact import verdicts
 from curation.dedup_spec import DedupSpec
 from curation.fingerprint import fingerprint
+from curation.model_files import model_fingerprint
 from curation.runtime.pool import InProcessPool, Pool
 from curation.steps.step import Artefact, created_now
 from curation.store import Store, is_published, latest, publish, read_manifest, write_table
@@ -31,6 +32,8 @@ def pool_fingerprint(signatures: Mapping[str, str], spec: DedupSpec | None = Non
         # Only the order among this pool's own sources can change it.
         own = spec.model_copy(update={"sources": [name for name in spec.sources if name in signatures]})
         made_of |= {"near_version": NEAR_VERSION, "dedup": own.model_dump()}
+        if spec.semantic is not None:  # the same model is the same wherever it lies
+            made_of["dedup"]["semantic"]["model"] = model_fingerprint(Path(spec.semantic.model))
     return fingerprint(made_of)
 
 
@@ -55,10 +58,12 @@ class Deduplicate:
         signed: Mapping[str, Artefact] | None = None,
         pool: Pool | None = None,
         ingested: Mapping[str, Artefact] | None = None,
+        embedded: Mapping[str, Artefact] | None = None,
     ) -> Artefact:
         """The published verdicts, made now unless they are there already.
 
-        `signed` is needed where there is a `spec`, `ingested` (for pictures) where that says `near_images`.
+        `signed` is needed where there is a `spec`, `ingested` (for pictures) where that says `near_images`, `embedded` where it
+        says `semantic`.
         """
         inputs = {name: artefact.fingerprint for name, artefact in cleaned.items()}
         folder = store.pool(pool_fingerprint(inputs, self.spec))
@@ -71,8 +76,8 @@ class Deduplicate:
                 from curation.steps.near_pool import NearPool
 
                 work = store.work("pool", folder.name)
-                near = NearPool(self.spec, cleaned, signed or {}, ingested or {}, work, pool or InProcessPool())
-                facts = near.write(folder)
+                made = (cleaned, signed or {}, ingested or {}, embedded or {})
+                facts = NearPool(self.spec, *made, work, pool or InProcessPool()).write(folder)
             publish(folder, _manifest(folder, inputs) | facts)
         store.discard_work("pool", folder.name)
         return Artefact(folder, read_manifest(folder))

@@ -27,12 +27,13 @@ from curation.dedup.pair_rule import (
     show_the_same,
 )  # fmt: skip
 from curation.dedup.shingles import Hashes
-from curation.dedup.similarity import BOTH_EMPTY, WHOLE
+from curation.dedup.similarity import BOTH_EMPTY, WHOLE, Similarities
 from curation.dedup.verdict_rows import Measured, conflicts, removed_turns, sample_decisions, verdict_rows
 from curation.dedup_spec import DedupSpec
 from curation.near_images import NearImages
 from curation.near_join import ItemFacts, ItemFile, Matches, NearJoin
 from curation.runtime.pool import InProcessPool, Pool
+from curation.semantic_join import SemanticJoin, VectorFile
 from curation.shingle_files import SHINGLES_SUFFIX
 from curation.steps.step import Artefact
 from curation.store import write_table
@@ -49,18 +50,18 @@ RUNTIME_BYTES, WORKER_BYTES = 500 << 20, 300 << 20
 """What Ray's own processes and each idle worker take."""
 
 _NO_EDGES = np.zeros(0, np.uint32)
-_NO_PAIRS = np.zeros(0, np.uint64)
 
 
 @dataclass(frozen=True)
 class NearPool:
-    """One pool: its sources' `cleaned`, `signed` and (where pictures that look alike are sought) `ingested` artefacts, and a
-    folder for work on the way."""
+    """One pool: its sources' `cleaned`, `signed` and (where pictures that look alike are sought) `ingested` and (where meaning
+    counts) `embedded` artefacts, and a folder for work on the way."""
 
     spec: DedupSpec
     cleaned: Mapping[str, Artefact]
     signed: Mapping[str, Artefact]
     ingested: Mapping[str, Artefact]
+    embedded: Mapping[str, Artefact]
     work: Path
     pool: Pool
 
@@ -103,9 +104,14 @@ class NearPool:
         pool = self.pool if len(items) >= ITEMS_WORTH_A_POOL else InProcessPool(self.pool.reporter)
         if self.spec.text == "near":
             capped = self._join.propose(ItemFacts(field.labels, field.groups, items.answers), pool)
-        said = _NO_PAIRS
+        beside: list[tuple[Pairs, Similarities]] = []
         if looks is not None:
             said, left_out = said_alike(items, field, self.spec.bucket_cap)
+            beside.append((said, _said_the_same(len(said))))
+            capped += left_out
+        if self.spec.semantic is not None:
+            meant, left_out = self._semantic.find(ItemFacts(field.labels, field.groups, items.answers), pool)
+            beside.append((meant.pairs, meant.similarities))
             capped += left_out
         if capped.buckets:
             self.pool.reporter.note(
@@ -115,8 +121,9 @@ class NearPool:
         decided = 0
         for matched in self._matches(len(field.entrants), pool):
             found = matched
+            for pairs, measured in beside:
+                found = _joined(found, pairs, measured, decided)
             if looks is not None:
-                found = _joined(matched, said, decided)
                 found = found.taken(show_the_same(items, field, found.worse, found.better, looks))
             used = sweep.advance(found.worse, found.better, found.until)
             decided = found.until
@@ -124,8 +131,8 @@ class NearPool:
             similarities.append(found.similarities[used])
         label_of_item = np.full(len(items), NOBODY, np.uint32)
         label_of_item[field.order] = field.label[field.leader]
-        measured = Measured(np.concatenate(labels), np.concatenate(similarities), label_of_item)
-        return outcome(items, field, sweep.state, sweep.keeper, self.spec), measured, capped
+        kept_by = Measured(np.concatenate(labels), np.concatenate(similarities), label_of_item)
+        return outcome(items, field, sweep.state, sweep.keeper, self.spec), kept_by, capped
 
     def _matches(self, num_labels: int, pool: Pool) -> Iterator[Matches]:
         """Near texts, range by range; the last range ends with all labels."""
@@ -151,6 +158,20 @@ class NearPool:
     def _join(self) -> NearJoin:
         return NearJoin(list(self._item_files()), self._boilerplate(), self.spec, self.work)
 
+    @cached_property
+    def _semantic(self) -> SemanticJoin:
+        assert self.spec.semantic is not None
+        return SemanticJoin(list(self._vector_files()), self.spec.semantic, self.spec.bucket_cap, self.work)
+
+    def _vector_files(self) -> Iterator[VectorFile]:
+        start = 0
+        for name in sorted(self.embedded):
+            artefact = self.embedded[name]
+            paths = sorted(artefact.folder.glob("vectors-*.npy"))
+            for path, num_items in zip(paths, artefact.manifest["counts"]["items"], strict=True):
+                yield VectorFile(str(path), start, num_items)
+                start += num_items
+
     def _declare(self, num_samples: int, num_items: int) -> None:
         is_alone = isinstance(self.pool, InProcessPool)
         workers = 1 if is_alone or num_items < ITEMS_WORTH_A_POOL else os.cpu_count() or 1
@@ -158,6 +179,7 @@ class NearPool:
         told += 0 if is_alone else RUNTIME_BYTES + workers * WORKER_BYTES
         told += self._join.declared_bytes(workers) if self.spec.text == "near" else 0
         told += self._near_images.declared_bytes(1 if is_alone else os.cpu_count() or 1) if self.spec.near_images else 0
+        told += self._semantic.declared_bytes(workers) if self.spec.semantic is not None else 0
         self.pool.reporter.note(f"de-duplicate: {num_samples:,} samples, at most {told / 1e9:.1f} GB of memory")
 
     def _item_files(self) -> Iterator[ItemFile]:
@@ -220,12 +242,17 @@ def _by_sample(values: Hashes, items: Items, num_samples: int) -> Hashes:
     return values[np.searchsorted(items.sample, np.arange(num_samples))]
 
 
-def _joined(found: Matches, said: Pairs, start: int) -> Matches:
-    """`found`, whose range begins at `start`, with those of the sorted pairs `said` (which say the very same) in that range."""
-    first, last = np.searchsorted(said, np.array([start, found.until], np.uint64) << np.uint64(32))
-    own = said[first:last]
-    pairs, firsts = np.unique(np.concatenate([join_pairs(found.worse, found.better), own]), return_index=True)
-    whole = np.full((len(own), 4), BOTH_EMPTY)
-    whole[:, WHOLE] = 1
+def _joined(found: Matches, others: Pairs, measured: Similarities, start: int) -> Matches:
+    """`found`, whose range begins at `start`, with those of the sorted pairs `others` in that range that it has not."""
+    first, last = np.searchsorted(others, np.array([start, found.until], np.uint64) << np.uint64(32))
+    both = np.concatenate([join_pairs(found.worse, found.better), others[first:last]])
+    pairs, firsts = np.unique(both, return_index=True)
     worse, better = split_pairs(pairs)
-    return Matches(worse, better, np.concatenate([found.similarities, whole])[firsts], found.until)
+    return Matches(worse, better, np.concatenate([found.similarities, measured[first:last]])[firsts], found.until)
+
+
+def _said_the_same(number: int) -> Similarities:
+    """Similarities of pairs that say the very same."""
+    whole = np.full((number, 4), BOTH_EMPTY)
+    whole[:, WHOLE] = 1
+    return whole

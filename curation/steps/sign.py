@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from curation.cleaning import normalised
 from curation.dedup.boilerplate import SAMPLED_ITEMS, frequent_values
 from curation.dedup.shingles import role_keys, shingle_sets
 from curation.fingerprint import fingerprint
+from curation.item_texts import item_texts
 from curation.runtime.pool import Pool
 from curation.shingle_files import SHINGLES_SUFFIX, read_shingles, write_shingles
 from curation.steps.step import Artefact, created_now
@@ -87,67 +86,25 @@ def sign_texts(task: SignTask) -> tuple[int, int]:
         sets = read_shingles(shingles)
         return len(sets), len(sets.values)
     samples = pl.read_parquet(task.samples, columns=["conversations", "images"])
-    turns = samples.select(pl.col("conversations").list.eval(pl.element().struct.field("value")))["conversations"]
-    lengths = turns.list.len().to_numpy().astype(np.int64)
-    texts = normalised(turns.explode(), task.prompts)
-    cut = _cut(lengths, samples["images"].list.len().to_numpy(), by_turn=task.settings["unit"] == "turn")
-    flat = texts.to_arrow().cast(pa.large_string())
-    roles = (_places(lengths) % 2).astype(np.uint8)
-    item_edges = cut.edges
+    said = item_texts(samples, task.prompts, by_turn=task.settings["unit"] == "turn")
+    facts = [_pixels(samples["images"]), said.answer_chars]
     if task.settings["key"] == "question":
-        flat, roles, item_edges = _questions(flat, roles, item_edges)
-    sets = shingle_sets(flat, roles, item_edges, ngram=task.settings["ngram"], sign_ngram=task.settings["sign_ngram"])
-    questions, answers = role_keys(flat, roles, item_edges)
-    facts = [_pixels(samples["images"]), _answer_chars(texts, lengths)]
-    columns = [cut.rows, cut.turns, questions, answers, sets.number_keys, *(fact[cut.rows] for fact in facts)]
+        said = said.questions()
+    sets = shingle_sets(
+        said.texts, said.roles, said.edges, ngram=task.settings["ngram"], sign_ngram=task.settings["sign_ngram"]
+    )
+    questions, answers = role_keys(said.texts, said.roles, said.edges)
+    columns = [said.rows, said.turns, questions, answers, sets.number_keys, *(fact[said.rows] for fact in facts)]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, ITEMS, strict=True)]
     write_shingles(shingles, sets)
     write_table(items, pa.Table.from_arrays(arrays, schema=ITEMS))
     return len(sets), len(sets.values)
 
 
-@dataclass(frozen=True, slots=True)
-class _Cut:
-    """Items as ranges of texts: item i holds texts `edges[i]` to `edges[i + 1]` of sample `rows[i]`."""
-
-    edges: Int64s
-    rows: Int64s
-    turns: Int64s
-
-
-def _cut(lengths: Int64s, num_images: npt.NDArray[np.uint32], *, by_turn: bool) -> _Cut:
-    """Whole samples, or single question-answer turns of those with pictures; texts alone repeat too easily ("Thanks.")."""
-    is_cut = (num_images > 0) & by_turn
-    num_items = np.where(is_cut, (lengths + 1) // 2, 1)
-    rows = np.repeat(np.arange(len(lengths)), num_items)
-    places = _places(num_items)
-    sizes = np.where(is_cut[rows], np.minimum(2, lengths[rows] - 2 * places), lengths[rows])
-    return _Cut(np.concatenate([[0], np.cumsum(sizes)]), rows, np.where(is_cut[rows], places, -1))
-
-
-def _places(lengths: Int64s) -> Int64s:
-    """0, 1, ... within each of consecutive groups of these lengths."""
-    return np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-
-
-def _questions(texts: pa.Array, roles: npt.NDArray[np.uint8], edges: Int64s) -> tuple[pa.Array, npt.NDArray[np.uint8], Int64s]:
-    is_question = roles == 0
-    before = np.concatenate([[0], np.cumsum(is_question)])
-    return texts.filter(pa.array(is_question)), roles[is_question], before[edges]
-
-
 def _pixels(images: pl.Series) -> Int64s:
     sizes = pl.element().struct.field("width").cast(pl.Int64) * pl.element().struct.field("height").cast(pl.Int64)
     areas: Int64s = images.to_frame("images").select(pl.col("images").list.eval(sizes).list.sum())["images"].to_numpy()
     return areas
-
-
-def _answer_chars(texts: pl.Series, lengths: Int64s) -> Int64s:
-    chars = np.where(_places(lengths) % 2 == 1, texts.str.len_chars().to_numpy(), 0)
-    running = np.concatenate([[0], np.cumsum(chars)])
-    ends = np.cumsum(lengths)
-    counted: Int64s = running[ends] - running[ends - lengths]
-    return counted
 
 
 def _frequent(tasks: Sequence[SignTask]) -> pa.Table:

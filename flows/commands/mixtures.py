@@ -155,7 +155,10 @@ def dups(
     mixture: MixtureArgument,
     sample: Annotated[int, typer.Option("--sample", min=1, help="How many clusters to show.")] = 5,
     kind: Annotated[
-        str | None, typer.Option("--kind", help="Only exact_duplicate, near_duplicate, repeated_turns or conflicting_answer.")
+        str | None,
+        typer.Option(
+            "--kind", help="Only exact_duplicate, near_duplicate, semantic_duplicate, repeated_turns or conflicting_answer."
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:

@@ -21,6 +21,7 @@ from curation.sources.records import Batch
 from curation.steps.clean import Clean
 from curation.steps.decontaminate import Decontaminate
 from curation.steps.deduplicate import Deduplicate
+from curation.steps.embed import Embed
 from curation.steps.ingest import Ingest
 from curation.steps.measure import Measure
 from curation.steps.shard import Shard
@@ -268,7 +269,12 @@ def build(
         for row in rows
         if mixture.dedup
     }
-    pooled = Deduplicate(mixture.dedup).run(cleaned, store, signed, pool, ingested)
+    embedded = {
+        row.name: Embed(row.name, row.prompt_texts, mixture.dedup).run(ingested[row.name], store, pool)
+        for row in rows
+        if mixture.dedup and mixture.dedup.semantic
+    }
+    pooled = Deduplicate(mixture.dedup).run(cleaned, store, signed, pool, ingested, embedded)
     if mixture.decontaminate is not None:
         names = mixture.decontaminate.names(list(catalog.benchmarks))
         benchmarks = {name: Ingest(catalog, catalog.benchmarks[name]).run(store, pool) for name in names}

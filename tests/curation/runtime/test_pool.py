@@ -26,6 +26,22 @@ def test_the_first_error_is_raised():
         InProcessPool().map(doubled, [1, -1, -2], label="double")
 
 
+class Counting:
+    """Tells how many items it was called with before."""
+
+    def __init__(self) -> None:
+        self.calls = -1
+
+    def __call__(self, number: int) -> tuple[int, int]:
+        self.calls += 1
+        return doubled(number), self.calls
+
+
+def test_a_function_is_made_once_for_many_items():
+    assert InProcessPool().map_with(Counting, [3, 1], label="count") == [(6, 0), (2, 1)]
+    assert InProcessPool().map_with(Counting, [], label="count") == []
+
+
 @pytest.fixture(scope="module")
 def ray_pool():
     ray = pytest.importorskip("ray")
@@ -39,6 +55,11 @@ def test_ray_gives_the_same_results_errors_and_bytes(ray_pool: Pool, tmp_path: P
     assert ray_pool.map(doubled, list(range(20)), label="double") == list(range(0, 40, 2))
     with pytest.raises(SourceError, match="negative: -1"):
         ray_pool.map(doubled, [1, -1], label="double")
+    found = ray_pool.map_with(Counting, list(range(20)), label="count")
+    assert [number for number, _ in found] == list(range(0, 40, 2))
+    assert sorted(calls for _, calls in found) == list(range(20)), "one actor by default, and one function"
+    with pytest.raises(SourceError, match="negative: -1"):
+        ray_pool.map_with(Counting, [1, -1], label="count")
     catalog = write_world(tmp_path / "upstream")
     mixture = Mixture(name="all", shard_bytes=1 << 14)
     one, other = (
