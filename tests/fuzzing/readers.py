@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 import yaml
 from PIL import Image
 
-from curation.catalog import Part, load_catalog
+from curation.catalog import Part
+from curation.catalog_file import load_catalog
 from curation.errors import CatalogError, CurationError, MixtureError
 from curation.fetch.archives import Reading, group_archives, stream_members
 from curation.fetch.gunzip import Damage
