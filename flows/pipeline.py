@@ -22,8 +22,9 @@ from curation.steps.curriculum import PublishStages
 from curation.steps.decontaminate import Decontaminate
 from curation.steps.deduplicate import Deduplicate
 from curation.steps.embed import Embed
-from curation.steps.ingest import Ingest
+from curation.steps.ingest import Begun, Ingest
 from curation.steps.measure import Measure
+from curation.steps.picture_pass import look_at_archives
 from curation.steps.shard import Shard
 from curation.steps.sign import Sign
 from curation.steps.step import Artefact
@@ -42,9 +43,23 @@ def _threads() -> TaskRunner[PrefectFuture[Any]]:
 
 
 @task(task_run_name="ingest {source.name}", cache_policy=NO_CACHE, persist_result=False)
-def ingest_source(source: Row, job: Job) -> Artefact:
-    """Checked samples of one source."""
-    return job.step("ingest", source.name, lambda: Ingest(job.catalog, source).run(job.store, job.pool))
+def ingest_source(source: Row, job: Job, begun: Begun | None = None) -> Artefact:
+    """Checked samples of one source, of which the records may be read already."""
+    step = Ingest(job.catalog, source)
+    whole = (lambda: step.run(job.store, job.pool)) if begun is None else (lambda: step.finish(begun, job.store, job.pool))
+    return job.step("ingest", source.name, whole)
+
+
+@task(task_run_name="read {source.name}", cache_policy=NO_CACHE, persist_result=False)
+def read_source(source: Row, job: Job) -> Begun:
+    """The records of one source."""
+    return Ingest(job.catalog, source).begin(job.store, job.pool)
+
+
+@task(name="look at shared archives", cache_policy=NO_CACHE, persist_result=False)
+def look_at_shared_archives(begun: Sequence[Begun], job: Job) -> None:
+    """The pictures of sources that lie in archives of releases: each archive read once for all of them."""
+    look_at_archives([read for source in begun for read in source.archive_reads()], job.pool, f"{len(begun)} sources")
 
 
 @task(task_run_name="measure {source.name}", cache_policy=NO_CACHE, persist_result=False)
@@ -140,7 +155,7 @@ def ingest(
         rows = [job.catalog.source(name) for name in sources or job.catalog.sources]
         for row in rows if refresh else ():
             forget_fetched(job.catalog, row, job.store)
-        artefacts = _results({row.name: ingest_source.submit(row, job) for row in rows})
+        artefacts = _ingested(rows, job)
         _results({row.name: measure_source.submit(row, artefacts[row.name], job) for row in rows})
     show_ingested({name: artefact.manifest for name, artefact in artefacts.items()})
     return artefacts
@@ -177,7 +192,7 @@ def build(
 
 def _build_one(written: WrittenMixture, accepted: Sequence[str], job: Job) -> Artefact:
     rows = [row for row in job.catalog.sources.values() if written.mixture.takes_part(row)]
-    ingested = _results({row.name: ingest_source.submit(row, job) for row in rows})
+    ingested = _ingested(rows, job)
     measured = _results({row.name: measure_source.submit(row, ingested[row.name], job) for row in rows})
     cleaned = _results({row.name: clean_source.submit(row, ingested[row.name], job) for row in rows})
     spec = written.mixture.dedup
@@ -193,7 +208,30 @@ def _build_one(written: WrittenMixture, accepted: Sequence[str], job: Job) -> Ar
 def _benchmarks(mixture: Mixture, job: Job) -> dict[str, Artefact]:
     """The evaluation sets that the mixture is held against, ingested."""
     names = mixture.decontaminate.names(list(job.catalog.benchmarks)) if mixture.decontaminate else []
-    return _results({name: ingest_source.submit(job.catalog.benchmarks[name], job) for name in names})
+    return _ingested([job.catalog.benchmarks[name] for name in names], job)
+
+
+def _ingested(rows: Sequence[Row], job: Job) -> dict[str, Artefact]:
+    """Rows ingested; those that may share archives of a release first read their records, then the archives together.
+
+    A row whose records cannot be read leaves the others alone: it fails when it is ingested by itself.
+    """
+    sharing = [row for row in rows if any(part.images is not None and part.images.archives for part in row.parts)]
+    if len(sharing) < 2:
+        return _results({row.name: ingest_source.submit(row, job) for row in rows})
+    names = {row.name for row in sharing}
+    alone = {row.name: ingest_source.submit(row, job) for row in rows if row.name not in names}
+    reading = {row.name: read_source.submit(row, job) for row in sharing}
+    begun = {name: future.result() for name, future in reading.items() if _is_done(future)}
+    look_at_shared_archives(list(begun.values()), job)
+    together = {row.name: ingest_source.submit(row, job, begun.get(row.name)) for row in sharing}
+    found = _results(alone | together)
+    return {row.name: found[row.name] for row in rows}
+
+
+def _is_done(future: PrefectFuture[Any]) -> bool:
+    future.wait()
+    return future.state.is_completed()
 
 
 def _results(futures: Mapping[str, PrefectFuture[Artefact]]) -> dict[str, Artefact]:

@@ -1,12 +1,14 @@
 """Looking at the pictures of one archive in one forward pass: wanted members are examined as they pass by.
 
-Results are named by the archive's content and the pictures wanted of it, so a later attempt (after another archive was mended)
-reads no archive again that it has read. A member that is not wanted by its own name but may be a lost picture in another case
-or folder is set aside undecoded; which of them are taken is decided when all archives of the folder have passed.
+A pass serves every reader that wants pictures of the archive, such as the parts and sources that share it: each has results of
+its own, the same as if it had read alone. They are named by the archive's content and the pictures wanted of it, so a later
+attempt (after another archive was mended) reads no archive again that it has read. A member that is not wanted by its own name
+but may be a lost picture in another case or folder is set aside undecoded; which of them are taken is decided when all archives
+of the folder have passed.
 """
 
-from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ import polars as pl
 import pyarrow as pa
 
 from curation.errors import RejectReason
+from curation.examiner import Examine
 from curation.fetch.archives import Archive, MemberDamage, Reading, StreamedMember, stream_members
 from curation.fetch.gunzip import Damage
 from curation.imaging import MAX_FILE_BYTES, ImageFacts
@@ -33,14 +36,28 @@ DECODERS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class ArchiveTask:
-    """The pass over `archive`, below `root`, for the refs listed in the table `wanted`; results are `stem` with suffixes."""
+class ArchiveReader:
+    """Who wants the refs listed in the table `wanted`; its results are `stem` with suffixes."""
 
-    root: str
-    archive: Archive
     wanted: str
     stem: str
     max_pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveTask:
+    """The pass over `archive`, whose parts are absolute paths, for `readers`."""
+
+    archive: Archive
+    readers: tuple[ArchiveReader, ...]
+
+
+def one_pass_each(tasks: Iterable[ArchiveTask]) -> list[ArchiveTask]:
+    """The same readers in one task an archive, in order; those that have read it are left out."""
+    readers: dict[Archive, dict[str, ArchiveReader]] = defaultdict(dict)
+    for task in tasks:
+        readers[task.archive] |= {reader.stem: reader for reader in task.readers if not is_read(reader.stem)}
+    return [ArchiveTask(archive, tuple(found.values())) for archive, found in readers.items() if found]
 
 
 def is_read(stem: str) -> bool:
@@ -49,23 +66,63 @@ def is_read(stem: str) -> bool:
 
 
 def look_at_archive(task: ArchiveTask) -> None:
-    """Write `<stem>.parquet` and `.tar` (facts and pictures), `.names` and `.aside` (may-be-lost ones), then `.json`."""
-    if is_read(task.stem):
+    """For each reader write `<stem>.parquet` and `.tar` (facts and pictures), `.names` and `.aside` (may-be-lost ones), then
+    `.json`."""
+    readers = [reader for reader in task.readers if not is_read(reader.stem)]
+    if not readers:
         return
-    wanted = set(pl.read_parquet(task.wanted)["ref"])
     reading = Reading()
     with ExitStack() as stack:
-        album = stack.enter_context(looking(Path(f"{task.stem}.parquet"), task.max_pixels))
-        aside = stack.enter_context(replacing(Path(f"{task.stem}.aside")))
-        threads = stack.enter_context(ThreadPoolExecutor(DECODERS, "decode"))
-        with aside.open("wb") as handle:
-            sorter = _Sorter(wanted, album, handle, threads, task.max_pixels)
-            for member in stream_members(task.archive, Path(task.root), reading):
-                sorter.take(member)
+        threads = ThreadPoolExecutor(DECODERS, "decode")
+        sorters = [_sorter_of(reader, stack, threads) for reader in readers]
+        stack.enter_context(threads)  # ends before the albums do, whatever happens
+        for member in stream_members(task.archive, Path("/"), reading):
+            passing = _Passing(member, threads)
+            for sorter in sorters:
+                sorter.take(passing)
+        for sorter in sorters:
             sorter.finish(reading)
-    write_table(Path(f"{task.stem}.names"), pa.Table.from_pylist(sorter.aside, schema=ASIDE))
     facts = {"archive": task.archive.name, "parts": list(task.archive.parts), "members": reading.num_members}
-    write_json(Path(f"{task.stem}.json"), {**facts, "skipped": dict(reading.skipped), "damage": reading.damage})
+    for reader, sorter in zip(readers, sorters, strict=True):
+        write_table(Path(f"{reader.stem}.names"), pa.Table.from_pylist(sorter.aside, schema=ASIDE))
+        write_json(Path(f"{reader.stem}.json"), {**facts, "skipped": dict(reading.skipped), "damage": reading.damage})
+
+
+def _sorter_of(reader: ArchiveReader, stack: ExitStack, threads: ThreadPoolExecutor) -> "_Sorter":
+    """A sorter for one reader; what it writes takes its names when the stack ends well."""
+    wanted = set(pl.read_parquet(reader.wanted)["ref"])
+    album = stack.enter_context(looking(Path(f"{reader.stem}.parquet"), reader.max_pixels))
+    aside = stack.enter_context(replacing(Path(f"{reader.stem}.aside")))
+    return _Sorter(wanted, album, stack.enter_context(aside.open("wb")), reader.max_pixels)
+
+
+class _Passing:
+    """A member as it passes by: its bytes read once, and examined once, however many readers want it."""
+
+    def __init__(self, member: StreamedMember, threads: ThreadPoolExecutor) -> None:
+        self.name = member.name
+        self.size = member.size
+        self._member = member
+        self._threads = threads
+        self._data: bytes | Unusable | _Broken | None = None
+        self._facts: dict[int, Future[ImageFacts]] = {}
+
+    def data(self) -> bytes:
+        """Its bytes. Raises Unusable, or _Broken where the archive ends inside."""
+        if self._data is None:
+            try:
+                self._data = _bounded(self._member)
+            except (Unusable, _Broken) as problem:
+                self._data = problem
+        if isinstance(self._data, bytes):
+            return self._data
+        raise self._data
+
+    def facts(self, look: Examine, max_pixels: int) -> "Future[ImageFacts]":
+        """What it shows, as `look` will find; its bytes must have been read."""
+        if max_pixels not in self._facts:
+            self._facts[max_pixels] = self._threads.submit(look, self.data(), max_pixels=max_pixels)
+        return self._facts[max_pixels]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +142,11 @@ class _Sorter:
     have come, or the archive ended well. Meanwhile it is decoded by other threads.
     """
 
-    def __init__(self, wanted: set[str], album: Album, handle: BinaryIO, threads: ThreadPoolExecutor, max_pixels: int) -> None:
+    def __init__(self, wanted: set[str], album: Album, handle: BinaryIO, max_pixels: int) -> None:
         self.aside: list[dict[str, object]] = []
         self._wanted = wanted
         self._album = album
         self._handle = handle
-        self._threads = threads
         self._max_pixels = max_pixels
         self._seen: set[str] = set()
         self._bases = Counter(base_key(ref) for ref in wanted)
@@ -98,7 +154,7 @@ class _Sorter:
         self._waiting: deque[_Waiting] = deque()
         self._passed = 0
 
-    def take(self, member: StreamedMember) -> None:
+    def take(self, member: _Passing) -> None:
         """One member. A second one of the same name is passed over, as no reader could tell them apart."""
         self._passed += member.size
         if member.name in self._wanted:
@@ -121,22 +177,22 @@ class _Sorter:
             spoilt = {RejectReason.TRUNCATED_IMAGE.value, RejectReason.UNREADABLE_IMAGE.value}
             self._album.rows = [row for row in self._album.rows if row.get("reason") not in spoilt]
 
-    def _look(self, member: StreamedMember) -> None:
+    def _look(self, member: _Passing) -> None:
         try:
-            data = _bounded(member)
+            data = member.data()
         except Unusable as problem:
             self._album.refuse(member.name, problem.reason, f"{member.name}: {problem.detail}")
         except _Broken:
             return  # the archive breaks here, which is said once for all that follows
         else:
-            facts = self._threads.submit(self._album.examine, data, max_pixels=self._max_pixels)
+            facts = member.facts(self._album.examine, self._max_pixels)
             self._waiting.append(_Waiting(member.name, data, self._passed, facts))
         self._seen.add(member.name)
         self._bases[base_key(member.name)] -= 1
 
-    def _set_aside(self, member: StreamedMember) -> None:
+    def _set_aside(self, member: _Passing) -> None:
         try:
-            self._waiting.append(_Waiting(member.name, _bounded(member), self._passed, None))
+            self._waiting.append(_Waiting(member.name, member.data(), self._passed, None))
         except (Unusable, _Broken):
             return
 
@@ -199,9 +255,11 @@ def settle_lost(task: FolderTask) -> None:
     with looking(Path(task.done), task.max_pixels) as album:
         for ref in missing:
             name = where[ref].found
-            if name is not None and names[name][1]["offset"] is not None:
+            if name is not None and name in found:
+                _take_again(ref, name, task.stems, album)
+            elif name is not None and names[name][1]["offset"] is not None:
                 stem, row = names[name]
-                album.look(ref, lambda stem=stem, row=row: _set_aside_bytes(stem, row), is_moved=True)  # type: ignore[misc]
+                album.look(ref, lambda stem=stem, row=row: _bytes_at(f"{stem}.aside", row), is_moved=True)  # type: ignore[misc]
             elif damage:
                 album.refuse(ref, RejectReason.ARCHIVE_DAMAGED, f"{ref}: {damage}")
             else:
@@ -209,12 +267,25 @@ def settle_lost(task: FolderTask) -> None:
                 album.refuse(ref, RejectReason.MISSING_IMAGE, detail)
 
 
+def _take_again(ref: str, name: str, stems: Sequence[str], album: Album) -> None:
+    """`ref` is `name` in another case, which a record names rightly: what was found there holds for both."""
+    is_it = pl.col("ref") == name
+    for stem in stems:
+        rows = pl.read_parquet(f"{stem}.parquet").filter(is_it).to_dicts()
+        if rows and rows[0]["reason"] is None:
+            album.look(ref, lambda stem=stem, row=rows[0]: _bytes_at(f"{stem}.tar", row), is_moved=True)  # type: ignore[misc]
+            return
+        if rows:
+            album.refuse(ref, RejectReason(rows[0]["reason"]), f"{ref}: {rows[0]['detail']}")
+            return
+
+
 def _aside(stem: str) -> Iterator[Mapping[str, object]]:
     return pl.read_parquet(f"{stem}.names").iter_rows(named=True)
 
 
-def _set_aside_bytes(stem: str, row: Mapping[str, object]) -> bytes:
-    with Path(f"{stem}.aside").open("rb") as handle:
+def _bytes_at(path: str, row: Mapping[str, object]) -> bytes:
+    with Path(path).open("rb") as handle:
         handle.seek(int(str(row["offset"])))
         return handle.read(int(str(row["num_bytes"])))
 

@@ -4,6 +4,8 @@ Three passes over partitions, each written under the work folder as it finishes,
 *map* (records to turns and picture refs), *look* (each distinct picture read, decoded and stored once), and *join* (samples
 whose pictures are whole; the others rejected with the picture's reason). Sources without pictures are done after *map*.
 Partitions depend on the files alone, so the result is the same for any number of workers.
+
+`begin` makes the first pass and `finish` the others, so that sources which share an archive can read it together in between.
 """
 
 from collections.abc import Sequence
@@ -19,6 +21,7 @@ from curation.fingerprint import fingerprint
 from curation.inputs import PartInputs, find_inputs, hash_inputs, inputs_digest
 from curation.references import lacking_pixels
 from curation.runtime.pool import Pool
+from curation.sources.archive_looking import ArchiveTask
 from curation.sources.joining import JoinTask, join_chunk
 from curation.sources.looking import merge_tars
 from curation.sources.mapping import MapTask, map_chunk, mapped_path, read_counts
@@ -34,6 +37,35 @@ VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """A source whose records are read and whose pictures are not; of one that is published already, nothing is left to do.
+
+    `chunks`: the numbers of each part's chunks.
+    """
+
+    folder: Path
+    work: Path
+    inputs: Sequence[PartInputs]
+    files: pl.DataFrame
+    digest: str
+    pictures: PicturePass
+    chunks: Sequence[range]
+
+    def refs(self, part: int) -> pl.Series:
+        """All picture refs that the records of a part name, sorted."""
+        return _distinct_refs([mapped_path(self.work, number) for number in self.chunks[part]])
+
+    def archive_reads(self) -> list[ArchiveTask]:
+        """The passes over archives that its pictures take, to be made together with those of other sources."""
+        return [
+            task
+            for number, part in enumerate(self.inputs)
+            if self.chunks and part.part.images is not None
+            for task in self.pictures.archive_reads(number, part, self.refs(number))
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class Ingest:
     """The ingestion of one catalog row, a source or a benchmark."""
 
@@ -45,49 +77,66 @@ class Ingest:
 
         Raises CatalogError or SourceError when the source's files cannot be found or read at all.
         """
+        return self.finish(self.begin(store, pool), store, pool)
+
+    def begin(self, store: Store, pool: Pool) -> Begun:
+        """Find the source's files and read its records, unless that is published. Raises as `run` does."""
         inputs = find_inputs(self.catalog, self.source, store, pool)
         files = hash_inputs(store, self.source, inputs, pool)
         digest = inputs_digest(files)
         name = fingerprint({"step": "ingest", "version": VERSION, "settings": ingest_settings(self.source), "inputs": digest})
         place = store.benchmark if isinstance(self.source, Benchmark) else store.source
         folder = place(self.source.name, name)
-        if not is_published(folder):
-            pool.reporter.note(f"ingest {self.source.name}: {len(files):,} upstream files")
-            work = store.work(f"ingest-{self.source.name}", name)
-            hashes = dict(files.select("file", "sha256").iter_rows())
-            pictures = PicturePass(self.source.name, hashes, store, work, pool)
-            self._make(folder, work, inputs, pictures, pool)
-            publish(folder, self._manifest(folder, work, inputs, files, digest, pictures))
-            pictures.finish()
-        store.discard_work(f"ingest-{self.source.name}", name)
-        point_to_latest(folder)
-        return Artefact(folder, read_manifest(folder))
+        work = store.work(f"ingest-{self.source.name}", name)
+        hashes = dict(files.select("file", "sha256").iter_rows())
+        pictures = PicturePass(self.source.name, hashes, store, work, pool)
+        if is_published(folder):
+            return Begun(folder, work, inputs, files, digest, pictures, ())
+        pool.reporter.note(f"ingest {self.source.name}: {len(files):,} upstream files")
+        return Begun(folder, work, inputs, files, digest, pictures, self._read(folder, work, inputs, pool))
 
-    def _make(self, folder: Path, work: Path, inputs: Sequence[PartInputs], pictures: PicturePass, pool: Pool) -> None:
+    def finish(self, begun: Begun, store: Store, pool: Pool) -> Artefact:
+        """Look at the pictures, join them to their records, and publish."""
+        if not is_published(begun.folder):
+            self._join(begun, pool)
+            publish(begun.folder, self._manifest(begun))
+            begun.pictures.finish()
+        store.discard_work(f"ingest-{self.source.name}", begun.folder.name)
+        point_to_latest(begun.folder)
+        return Artefact(begun.folder, read_manifest(begun.folder))
+
+    def _read(self, folder: Path, work: Path, inputs: Sequence[PartInputs], pool: Pool) -> list[range]:
+        """Map the records of each part; returns the numbers of their chunks."""
+        found: list[range] = []
         number = 0
-        num_tars = 0
-        looked: list[Path] = []
-        for part_number, part_inputs in enumerate(inputs):
+        for part_inputs in inputs:
             root, part = part_inputs.root, part_inputs.part
             spans: list[Span] = [span for file in part_inputs.records for span in survey(root, file, part)]
             numbered = list(enumerate(chunks(spans), start=number))
-            number += len(numbered)
             maps = [MapTask(str(root), self.source.name, part, chunk, str(folder), str(work), n) for n, chunk in numbered]
             pool.map(map_chunk, maps, label=f"read {self.source.name}")
-            if part.images is None:
+            found.append(range(number, number + len(numbered)))
+            number += len(numbered)
+        return found
+
+    def _join(self, begun: Begun, pool: Pool) -> None:
+        folder, work = begun.folder, begun.work
+        num_tars = 0
+        looked: list[Path] = []
+        for number, part_inputs in enumerate(begun.inputs):
+            images = part_inputs.part.images
+            if images is None:
                 continue
-            mapped = [mapped_path(work, n) for n, _ in numbered]
-            looks = pictures.look(part_number, part_inputs, _distinct_refs(mapped))
-            facts = work / f"facts-{part_number}.parquet"
-            num_tars = merge_tars(looks, folder, facts, images=part.images, first_tar=num_tars, earlier=looked)
+            looks = begun.pictures.look(number, part_inputs, begun.refs(number))
+            facts = work / f"facts-{number}.parquet"
+            num_tars = merge_tars(looks, folder, facts, images=images, first_tar=num_tars, earlier=looked)
             looked.append(facts)
-            joins = [JoinTask(self.source.name, str(facts), str(folder), str(work), n) for n, _ in numbered]
+            joins = [JoinTask(self.source.name, str(facts), str(folder), str(work), n) for n in begun.chunks[number]]
             pool.map(join_chunk, joins, label=f"join {self.source.name}")
         _name_copies(sorted(folder.glob("samples-*.parquet")))
 
-    def _manifest(
-        self, folder: Path, work: Path, inputs: Sequence[PartInputs], files: pl.DataFrame, digest: str, pictures: PicturePass
-    ) -> dict[str, Any]:
+    def _manifest(self, begun: Begun) -> dict[str, Any]:
+        folder, work, inputs, files = begun.folder, begun.work, begun.inputs, begun.files
         rejected, repaired = read_counts(work)
         num_samples, num_images, num_tokens = _totals(sorted(folder.glob("samples-*.parquet")))
         has_references = any(part.images is not None and part.images.by_reference for part in self.source.parts)
@@ -107,14 +156,16 @@ class Ingest:
             },
             "expected_records": self.source.expected.records,
             "inputs": {
-                "digest": digest,
+                "digest": begun.digest,
                 "places": [dict(part.place) for part in inputs],
                 "is_original": self.source.reads_original,
                 "num_files": len(files),
                 "num_bytes": int(files["size"].sum()),
                 "records": files.filter(pl.col("file").is_in(sorted(record_files))).to_dicts(),
             },
-            "archives": [{**report, "parts": [PurePath(part).name for part in report["parts"]]} for report in pictures.reports],
+            "archives": [
+                {**report, "parts": [PurePath(part).name for part in report["parts"]]} for report in begun.pictures.reports
+            ],
             "settings": [part.model_dump(mode="json", exclude_defaults=True) for part in self.source.parts],
             "version": VERSION,
             "versions": versions(),

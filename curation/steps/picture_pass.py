@@ -21,7 +21,15 @@ from curation.fingerprint import fingerprint
 from curation.inputs import PartInputs
 from curation.parts import Images
 from curation.runtime.pool import Pool
-from curation.sources.archive_looking import ArchiveTask, FolderTask, archive_reports, is_read, look_at_archive, settle_lost
+from curation.sources.archive_looking import (
+    ArchiveReader,
+    ArchiveTask,
+    FolderTask,
+    archive_reports,
+    look_at_archive,
+    one_pass_each,
+    settle_lost,
+)
 from curation.sources.looking import LookTask, look_at_pictures, looked_path
 from curation.sources.mending import find_moved
 from curation.sources.pictures import picture_names
@@ -80,25 +88,36 @@ class PicturePass:
     def _in_archives(
         self, number: int, first: int, groups: Sequence[PictureArchives], images: Images, refs: pl.Series
     ) -> list[Path]:
-        self._cache.mkdir(parents=True, exist_ok=True)
-        tasks: list[ArchiveTask] = []
         folders: list[FolderTask] = []
+        tasks: list[ArchiveTask] = []
         for n, (group, wanted) in enumerate(_by_archives(groups, refs)):
-            table, digest = self._wanted(wanted)
-            stems = [self._stem(number, archive, digest, images) for archive in group.archives]
-            tasks += [
-                ArchiveTask("/", archive, table, stem, images.max_pixels)
-                for archive, stem in zip(group.archives, stems, strict=True)
-                if not is_read(stem)
-            ]
+            reads = self._reads_of(number, group, wanted, images)
+            stems = tuple(task.readers[0].stem for task in reads)
+            tasks += reads
             names = ", ".join(archive.name for archive in group.archives)
             done = str(looked_path(self.work, first + n))
-            folders.append(FolderTask(table, tuple(stems), done, images.max_pixels, names, group.lack))
-        self.pool.map(look_at_archive, tasks, label=f"look at pictures of {self.source}")
+            folders.append(FolderTask(self._wanted(wanted)[0], stems, done, images.max_pixels, names, group.lack))
+        look_at_archives(tasks, self.pool, self.source)
         self.pool.map(settle_lost, folders, label=f"look for lost pictures of {self.source}")
-        stems = [stem for folder in folders for stem in folder.stems]
-        self.reports += archive_reports(stems)
-        return [Path(f"{stem}.parquet") for stem in stems] + [Path(folder.done) for folder in folders]
+        read = [stem for folder in folders for stem in folder.stems]
+        self.reports += archive_reports(read)
+        return [Path(f"{stem}.parquet") for stem in read] + [Path(folder.done) for folder in folders]
+
+    def archive_reads(self, number: int, inputs: PartInputs, refs: pl.Series) -> list[ArchiveTask]:
+        """The passes that the pictures of part `number` take over archives which are streams."""
+        images = inputs.part.images
+        if images is None or not (inputs.archives or images.archives):
+            return []
+        groups = _by_archives(inputs.archives, refs)
+        return [task for group, wanted in groups for task in self._reads_of(number, group, wanted, images)]
+
+    def _reads_of(self, number: int, group: PictureArchives, wanted: pl.Series, images: Images) -> list[ArchiveTask]:
+        table, digest = self._wanted(wanted)
+        stems = [self._stem(number, archive, digest, images) for archive in group.archives]
+        return [
+            ArchiveTask(archive, (ArchiveReader(table, stem, images.max_pixels),))
+            for archive, stem in zip(group.archives, stems, strict=True)
+        ]
 
     @property
     def _cache(self) -> Path:
@@ -107,6 +126,7 @@ class PicturePass:
     def _wanted(self, refs: pl.Series) -> tuple[str, str]:
         """A table of refs, named by what it holds, and that name."""
         digest = hashlib.sha256("\0".join(refs).encode()).hexdigest()[:32]
+        self._cache.mkdir(parents=True, exist_ok=True)
         path = self._cache / f"wanted-{digest}.parquet"
         if not path.exists():
             with replacing(path) as temporary:
@@ -128,6 +148,11 @@ class PicturePass:
         """Forget what was read of archives, unless a later run will want it."""
         if not self.is_incomplete:
             shutil.rmtree(self._cache, ignore_errors=True)
+
+
+def look_at_archives(reads: Sequence[ArchiveTask], pool: Pool, whose: str) -> None:
+    """Read archives, each once for all that want pictures of it; what was read before is not read again."""
+    pool.map(look_at_archive, one_pass_each(reads), label=f"look at pictures of {whose}")
 
 
 def _groups(refs: pl.Series) -> list[list[str]]:

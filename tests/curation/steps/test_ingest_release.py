@@ -11,6 +11,8 @@ import pytest
 from curation.errors import CatalogError
 from curation.mixture import Mixture
 from curation.sources import archive_looking
+from curation.steps.ingest import Ingest
+from curation.steps.picture_pass import look_at_archives
 from curation.steps.step import Artefact
 from curation.store import Store
 from tests.support.release_world import (
@@ -350,6 +352,98 @@ def test_a_zip_cut_short_gives_what_was_whole(tmp_path: Path, store: Store):
     catalog = write_catalog(tmp_path, {"cut": row | {"images": {"path": "image", "zip": "p.zip"}}})
     counts = ingest(catalog, "cut", store).manifest["counts"]
     assert counts["samples"] == 4 and counts["rejected"] == {"archive_damaged": 2}
+
+
+# --- Archives that several sources share --------------------------------------------------------------------------------
+
+
+SHARING = {
+    name: {
+        "category": "general",
+        "location": {"release": "cambrian", "source": MIX, "folder": "coco", "where": where},
+    }
+    for name, where in {"few": {"question": "[0-3]"}, "others": {"rest": True}}.items()
+}
+"""Two sources whose pictures lie in one archive."""
+
+
+def together(catalog: Any, names: list[str], store: Store, pool: Any = None) -> dict[str, Artefact]:
+    pool = pool or NotingPool()
+    steps = {name: Ingest(catalog, catalog.source(name)) for name in names}
+    begun = {name: step.begin(store, pool) for name, step in steps.items()}
+    look_at_archives([read for source in begun.values() for read in source.archive_reads()], pool, "all")
+    return {name: step.finish(begun[name], store, pool) for name, step in steps.items()}
+
+
+def shared_release(folder: Path) -> Any:
+    lost = record("lost", MIX, "coco/TRAIN/3.png", "Is it 3?")  # both want what lies under another name
+    also = record("also", MIX, "coco/train/3.PNG", "Is it 9?")
+    write_files(folder / "mirror", release_files([*release_records(), lost, also]))
+    return release_catalog(folder, {"root": "mirror"}, SHARING)
+
+
+def test_sources_that_share_an_archive_read_it_once_and_get_the_same_bytes(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    catalog = shared_release(tmp_path / "up")
+    reads = Reads(monkeypatch)
+    alone = {name: ingest(catalog, name, Store.open(str(tmp_path / "alone"))) for name in SHARING}
+    assert reads.names == ["coco.tar.gz", "coco.tar.gz"]
+    reads.names.clear()
+    found = together(catalog, list(SHARING), store)
+    assert reads.names == ["coco.tar.gz"]
+    assert sum(artefact.manifest["counts"]["samples"] for artefact in found.values()) == 14
+    assert {name: content(artefact.folder) for name, artefact in found.items()} == {
+        name: content(artefact.folder) for name, artefact in alone.items()
+    }
+    assert together(catalog, list(SHARING), store)["few"].folder == found["few"].folder and len(reads.names) == 1
+
+
+def test_a_shared_archive_is_read_only_for_those_that_still_want_it(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    catalog = shared_release(tmp_path / "up")
+    first = ingest(catalog, "few", store)
+    wanted: list[int] = []
+    original = archive_looking.look_at_archive
+    monkeypatch.setattr(
+        "curation.steps.picture_pass.look_at_archive", lambda task: wanted.append(len(task.readers)) or original(task)
+    )
+    assert together(catalog, list(SHARING), store)["few"].folder == first.folder
+    assert wanted == [1]
+
+
+def test_sources_killed_while_they_share_an_archive_end_in_the_same_bytes(tmp_path: Path, store: Store):
+    from tests.support.upstream import Killed, StoppingPool
+
+    catalog = shared_release(tmp_path / "up")
+    clean = together(catalog, list(SHARING), Store.open(str(tmp_path / "clean")))
+    for after in range(12):
+        try:
+            found = together(catalog, list(SHARING), store, StoppingPool(after))
+        except Killed:
+            continue
+    assert {name: content(artefact.folder) for name, artefact in found.items()} == {
+        name: content(artefact.folder) for name, artefact in clean.items()
+    }
+
+
+def test_a_damaged_archive_is_told_to_all_that_share_it(tmp_path: Path, store: Store):
+    catalog = shared_release(tmp_path / "up")
+    archive = tmp_path / "up" / "mirror" / "coco.tar.gz"
+    archive.write_bytes(archive.read_bytes()[:300])
+    for artefact in together(catalog, list(SHARING), store).values():
+        assert list(artefact.manifest["counts"]["rejected"]) == ["archive_damaged"]
+        assert artefact.manifest["archives"][0]["damage"]
+
+
+def test_parts_of_a_source_share_its_archives(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch):
+    write_files(tmp_path / "up" / "mirror", release_files())
+    parts = [{"location": source["location"]} for source in SHARING.values()]
+    catalog = release_catalog(tmp_path / "up", {"root": "mirror"}, {"both": {"category": "general", "parts": parts}})
+    reads = Reads(monkeypatch)
+    assert together(catalog, ["both"], store)["both"].manifest["counts"]["samples"] == 12
+    assert reads.names == ["coco.tar.gz"]
 
 
 # --- Cost ---------------------------------------------------------------------------------------------------------------
