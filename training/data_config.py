@@ -11,7 +11,7 @@ from training.decode import MAX_IMAGE_PIXELS
 from training.grouping import Grouping
 from training.keep import Keep
 from training.mixing import AtEnd
-from training.progress import Tail
+from training.seats import Tail
 from training.stream import WINDOW, StreamOptions
 
 Positive = Annotated[int, Field(gt=0)]

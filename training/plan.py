@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from training.errors import StreamError
-from training.progress import Progress, Tail
+from training.progress import Progress
+from training.seats import Tail
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +55,7 @@ def plan_steps(progress: Progress, *, world_size: int, batch_size: int) -> StepP
     num_left = progress.num_left
     given = progress.tail.num_places(num_left, world_size)
     seats = (replace(progress.seat, rank=rank, world_size=world_size, worker=0, num_workers=1) for rank in range(world_size))
-    samples = tuple(seat.num_places(given) for seat in seats)
+    samples = tuple(replace(progress, seat=seat).num_places(given) for seat in seats)
     return StepPlan(
         num_samples=num_left,
         batch_size=batch_size,

@@ -22,8 +22,10 @@ from training.index import Release
 from training.members import Members, Sample, as_sample
 from training.order import Cursor, Int64s, Order
 from training.plan import StepPlan, plan_steps
-from training.progress import Progress, Seat, Start, Tail
+from training.progress import Progress
+from training.seats import Seat, Tail
 from training.shard_reader import ShardReader
+from training.starts import Start
 from training.transport import PlacedBytes, send_places
 
 logger = logging.getLogger(__name__)

@@ -160,7 +160,7 @@ class SharePlan:
         before = self.pieces[0].before
         if len(self.pieces) > 1 or sum(before) > MAX_PERIOD:
             return None
-        return _tabulate(before)
+        return tabulate(before)
 
 
 class Walk:
@@ -218,7 +218,8 @@ class Table:
 
 
 @lru_cache(maxsize=64)
-def _tabulate(shares: tuple[int, ...]) -> Table:
+def tabulate(shares: tuple[int, ...]) -> Table:
+    """One period of constant shares, given as whole numbers without a common divisor."""
     walk = Walk(SharePlan((Piece(0, 0, shares, shares),)), [0] * len(shares))
     taken = np.array([walk.take() for _ in range(sum(shares))], dtype=np.int32).reshape(-1, 2)
     return Table(shares, np.ascontiguousarray(taken[:, 0]), np.ascontiguousarray(taken[:, 1]))

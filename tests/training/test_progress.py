@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.errors import StreamError
-from training.progress import Progress, Seat, Start, Tail, merge_progress
+from training.progress import Progress, merge_progress
+from training.seats import Seat, Tail
+from training.starts import Start
 
 seats = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5))
 
@@ -28,8 +30,16 @@ def every_seat(world_size, num_workers, batch_size):
     ]
 
 
+SEGMENTS = [
+    {"start": 0, "pieces": [[0, 0, [2, 3], [2, 3]]]},
+    {"start": 31, "pieces": [[0, 9, [1, 1], [2, 0]], [9, 0, [1, 0], [1, 0]]]},
+    {"start": 33, "pieces": [[0, 0, [1, 0, 1], [1, 0, 1]]]},
+]
+"""Of a mixture whose weights change twice, the first time along a line."""
+
+
 def begin(num_samples, sizes, start=None):
-    order = {"num_samples": num_samples}
+    order = {"num_samples": num_samples, "at_end": "repeat", "segments": SEGMENTS}
     return [Progress(order=order, epoch=0, seat=seat, start=start or Start()) for seat in every_seat(*sizes)]
 
 
@@ -51,7 +61,7 @@ def advance(data, parts):
 
 @given(total=st.integers(0, 200), sizes=seats)
 def test_seats_share_out_every_place_once(total, sizes):
-    places = [seat.places(0, seat.num_places(total)) for seat in every_seat(*sizes)]
+    places = [part.places(0, part.num_places(total)) for part in begin(total, sizes)]
     assert sorted(np.concatenate(places).tolist()) == list(range(total))
 
 

@@ -9,7 +9,6 @@ import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,8 +16,6 @@ from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from training.errors import ConfigError, StreamError
-from training.progress import Seat
-from training.shares import SharePlan, line
 from training.stream import MixtureStream, ShardStream, merge_states
 
 pytestmark = [
@@ -233,19 +230,3 @@ def test_nothing_is_left_behind_in_shared_memory(release):
     assert [path for path in set(names.iterdir()) - before if "torch" in path.name] == []
     for _ in batches:
         pass
-
-
-WEIGHTS = [(1, 1), (3, 1), (501, 499), (1, 1, 1), (333, 333, 334), (5, 3, 2), (1, 6), (0.12, 0.2, 0.24, 0.17, 0.27)]
-
-
-@pytest.mark.parametrize("weights", WEIGHTS)
-@pytest.mark.parametrize("world_size", [2, 3, 4, 8, 63, 64])
-def test_shares_hold_on_every_rank_within_a_few_samples(weights, world_size):
-    """Where shares and ranks share a period, plain turns would give each rank a source of its own."""
-    table = SharePlan(line([(0, weights)])).table
-    shares = np.array(weights) / sum(weights)
-    for rank in range(0, world_size, 7 if world_size > 8 else 1):
-        seat = Seat(rank=rank, world_size=world_size, worker=0, num_workers=1, batch_size=1, is_rotating=True)
-        sources = table.at(seat.places(0, 5_000))[0]
-        counts = np.cumsum(np.eye(len(weights))[sources], axis=0)
-        assert np.abs(counts - np.outer(np.arange(1, 5_001), shares)).max() < 45
