@@ -4,8 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
-from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect import runtime
+from prefect.artifacts import create_link_artifact, create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.events import emit_event
 
 from curation.mirror import is_url
@@ -14,6 +16,31 @@ from curation.store import address
 
 PUBLISHED = "curation.release.published"
 """Name of the event that every newly published release emits; automations and triggers can wait for it."""
+
+
+class RunProgress:
+    """How far a run of a deployment is, as a progress artifact; nothing for runs that nobody watches in Prefect."""
+
+    def __init__(self, total: int) -> None:
+        self._total = max(1, total)
+        self._done = 0
+        self._artifact: UUID | None = None
+        if is_deployed():
+            artifact = create_progress_artifact(0.0, key="progress", description="0 tasks done")
+            assert isinstance(artifact, UUID)  # a coroutine in async callers only
+            self._artifact = artifact
+
+    def advance(self, what: str) -> None:
+        """Note that one task more is done."""
+        self._done += 1
+        if self._artifact is not None:
+            told = f"{self._done:,} of {self._total:,} tasks done; last: {what}"
+            update_progress_artifact(self._artifact, 100 * min(1.0, self._done / self._total), told)
+
+
+def is_deployed() -> bool:
+    """Whether this is a run of a deployment: scheduled, watched in Prefect, and with nobody at a terminal to try again."""
+    return runtime.deployment.id is not None
 
 
 def show_ingested(manifests: Mapping[str, Mapping[str, Any]]) -> None:
@@ -28,6 +55,12 @@ def show_release(folder: Path, manifest: Mapping[str, Any], difference: Mapping[
     life = [{"source": source, **_flat(counts)} for source, counts in manifest["conservation"].items()]
     _table(f"conservation-{name}", life, "Records = samples + rejected; samples = kept + dropped.")
     _table(f"plan-{name}", list(manifest["plan"].values()), "What each source was asked to give, and gave.")
+    if "leakage" in manifest:
+        _table(
+            f"leakage-{name}",
+            list(manifest["leakage"]),
+            "What of each benchmark the sources hold, and what was dropped for it.",
+        )
     changed = [{"source": source, **change} for source, change in difference["sources"].items()]
     _table(f"diff-{name}", changed, f"From {difference['before'] or 'nothing'} to {difference['after']}.")
     page = address(folder / PAGE_NAME)

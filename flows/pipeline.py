@@ -1,19 +1,22 @@
 """The flows: which steps run in which order. One Prefect task a stage and source; rows and pictures are for the steps.
 
-Tasks that reach beyond this machine get retries; reading local files does not, since it would fail the same way again.
+What failed to be fetched is tried again, with pauses, in runs of deployments; reading local files is not, since it would fail
+the same way again, and whoever sits at a terminal decides for themselves.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
+from prefect import Task, flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from curation.catalog import Row, Source
 from curation.dedup_spec import DedupSpec
+from curation.errors import FetchError
 from curation.inputs import forget_fetched
 from curation.mixture import Mixture
 from curation.mixture_file import WrittenMixture, load_curriculum
@@ -29,11 +32,15 @@ from curation.steps.shard import Shard
 from curation.steps.sign import Sign
 from curation.steps.step import Artefact
 from curation.steps.survivors import Survivors
-from flows.artifacts import show_ingested
+from flows.artifacts import RunProgress, is_deployed, show_ingested
 from flows.job import DEFAULT_CATALOG, DEFAULT_ROOT, Job, logged_job, mixture_file
 
 SOURCES_AT_ONCE = 4
 """Sources under way together: small ones leave cores idle between their passes."""
+FETCH_PAUSES_SECONDS = (60, 300, 1_500)
+"""Before a source whose fetching failed is tried again; the client has tried each request several times by then."""
+TIMEOUT_SECONDS = 3 * 24 * 3_600
+"""After which a run is taken to hang, so that its schedule goes on."""
 
 
 def _threads() -> TaskRunner[PrefectFuture[Any]]:
@@ -42,7 +49,20 @@ def _threads() -> TaskRunner[PrefectFuture[Any]]:
     return runner  # type: ignore[return-value]  # Prefect types its own runner as no TaskRunner[PrefectFuture]
 
 
-@task(task_run_name="ingest {source.name}", cache_policy=NO_CACHE, persist_result=False)
+def may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Whether a task of a deployment failed for what may have passed by the next attempt."""
+    return is_deployed() and isinstance(state.result(raise_on_failure=False), FetchError)
+
+
+@task(
+    task_run_name="ingest {source.name}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=len(FETCH_PAUSES_SECONDS),
+    retry_delay_seconds=list(FETCH_PAUSES_SECONDS),
+    retry_jitter_factor=0.3,
+    retry_condition_fn=may_pass,
+)
 def ingest_source(source: Row, job: Job, begun: Begun | None = None) -> Artefact:
     """Checked samples of one source, of which the records may be read already."""
     step = Ingest(job.catalog, source)
@@ -131,7 +151,13 @@ def write_release(
         return job.step("shard", written.mixture.name, lambda: step.run(ingested, pool, job.store, job.pool, accepted))
 
 
-@flow(name="ingest", task_runner=_threads(), validate_parameters=False)
+@flow(
+    name="ingest",
+    flow_run_name="ingest into {root}",
+    task_runner=_threads(),
+    validate_parameters=False,
+    timeout_seconds=TIMEOUT_SECONDS,
+)
 def ingest(
     sources: Sequence[str] = (),
     root: str = DEFAULT_ROOT,
@@ -155,13 +181,51 @@ def ingest(
         rows = [job.catalog.source(name) for name in sources or job.catalog.sources]
         for row in rows if refresh else ():
             forget_fetched(job.catalog, row, job.store)
-        artefacts = _ingested(rows, job)
-        _results({row.name: measure_source.submit(row, artefacts[row.name], job) for row in rows})
+        progress = RunProgress(2 * len(rows))
+        artefacts = _ingested(rows, job, progress)
+        _results({row.name: measure_source.submit(row, artefacts[row.name], job) for row in rows}, progress)
     show_ingested({name: artefact.manifest for name, artefact in artefacts.items()})
     return artefacts
 
 
-@flow(name="build", task_runner=_threads(), validate_parameters=False)
+@flow(
+    name="curate",
+    flow_run_name="curate {mixture}",
+    task_runner=_threads(),
+    validate_parameters=False,
+    timeout_seconds=TIMEOUT_SECONDS,
+)
+def curate(
+    mixture: str,
+    root: str = DEFAULT_ROOT,
+    catalog: str = DEFAULT_CATALOG,
+    quiet: bool = False,
+    originals: Sequence[str] = (),
+) -> Path:
+    """Everything a mixture needs but its shards; returns the pool's folder.
+
+    Args:
+        mixture: Path of the mixture YAML, or `FILE#STAGE`.
+        root: Folder or URL of everything curation makes.
+        catalog: Path of the catalog of sources.
+        quiet: Show no progress.
+        originals: Sources to read from their originals.
+    """
+    arguments = {"mixture": mixture, "catalog": catalog, "originals": list(originals)}
+    with logged_job("curate", arguments, root, catalog, is_quiet=quiet, originals=originals) as job:
+        path, stage = mixture_file(mixture)
+        curriculum = load_curriculum(path, job.catalog)
+        wanted = [curriculum.stage(stage)] if stage or not curriculum.is_staged else curriculum.stages
+        return [_curate_one(written.mixture, job)[1] for written in wanted][-1].folder
+
+
+@flow(
+    name="build",
+    flow_run_name="build {mixture}",
+    task_runner=_threads(),
+    validate_parameters=False,
+    timeout_seconds=TIMEOUT_SECONDS,
+)
 def build(
     mixture: str,
     root: str = DEFAULT_ROOT,
@@ -191,18 +255,26 @@ def build(
 
 
 def _build_one(written: WrittenMixture, accepted: Sequence[str], job: Job) -> Artefact:
-    rows = [row for row in job.catalog.sources.values() if written.mixture.takes_part(row)]
-    ingested = _ingested(rows, job)
-    measured = _results({row.name: measure_source.submit(row, ingested[row.name], job) for row in rows})
-    cleaned = _results({row.name: clean_source.submit(row, ingested[row.name], job) for row in rows})
-    spec = written.mixture.dedup
+    ingested, pool = _curate_one(written.mixture, job)
+    return write_release(written, ingested, pool, accepted, job)
+
+
+def _curate_one(mixture: Mixture, job: Job) -> tuple[dict[str, Artefact], Artefact]:
+    """The ingested sources of a mixture, and the verdicts over them."""
+    rows = [row for row in job.catalog.sources.values() if mixture.takes_part(row)]
+    spec = mixture.dedup
+    is_semantic = spec is not None and bool(spec.semantic)
+    progress = RunProgress((3 + (spec is not None) + is_semantic) * len(rows))
+    ingested = _ingested(rows, job, progress)
+    measured = _results({row.name: measure_source.submit(row, ingested[row.name], job) for row in rows}, progress)
+    cleaned = _results({row.name: clean_source.submit(row, ingested[row.name], job) for row in rows}, progress)
     signed = {row.name: sign_source.submit(row, ingested[row.name], spec, job) for row in rows if spec}
     embedded = {row.name: embed_source.submit(row, ingested[row.name], spec, job) for row in rows if spec and spec.semantic}
-    benchmarks = _benchmarks(written.mixture, job)
-    pooled = deduplicate(spec, cleaned, _results(signed), ingested, _results(embedded), job)
-    pool = decontaminate(written.mixture, pooled, ingested, benchmarks, job)
+    benchmarks = _benchmarks(mixture, job)
+    pooled = deduplicate(spec, cleaned, _results(signed, progress), ingested, _results(embedded, progress), job)
+    pool = decontaminate(mixture, pooled, ingested, benchmarks, job)
     note_survivors(ingested, measured, pool, job)
-    return write_release(written, ingested, pool, accepted, job)
+    return ingested, pool
 
 
 def _benchmarks(mixture: Mixture, job: Job) -> dict[str, Artefact]:
@@ -211,21 +283,21 @@ def _benchmarks(mixture: Mixture, job: Job) -> dict[str, Artefact]:
     return _ingested([job.catalog.benchmarks[name] for name in names], job)
 
 
-def _ingested(rows: Sequence[Row], job: Job) -> dict[str, Artefact]:
+def _ingested(rows: Sequence[Row], job: Job, progress: RunProgress | None = None) -> dict[str, Artefact]:
     """Rows ingested; those that may share archives of a release first read their records, then the archives together.
 
     A row whose records cannot be read leaves the others alone: it fails when it is ingested by itself.
     """
     sharing = [row for row in rows if any(part.images is not None and part.images.archives for part in row.parts)]
     if len(sharing) < 2:
-        return _results({row.name: ingest_source.submit(row, job) for row in rows})
+        return _results({row.name: ingest_source.submit(row, job) for row in rows}, progress)
     names = {row.name for row in sharing}
     alone = {row.name: ingest_source.submit(row, job) for row in rows if row.name not in names}
     reading = {row.name: read_source.submit(row, job) for row in sharing}
     begun = {name: future.result() for name, future in reading.items() if _is_done(future)}
     look_at_shared_archives(list(begun.values()), job)
     together = {row.name: ingest_source.submit(row, job, begun.get(row.name)) for row in sharing}
-    found = _results(alone | together)
+    found = _results(alone | together, progress)
     return {row.name: found[row.name] for row in rows}
 
 
@@ -234,8 +306,10 @@ def _is_done(future: PrefectFuture[Any]) -> bool:
     return future.state.is_completed()
 
 
-def _results(futures: Mapping[str, PrefectFuture[Artefact]]) -> dict[str, Artefact]:
+def _results(futures: Mapping[str, PrefectFuture[Artefact]], progress: RunProgress | None = None) -> dict[str, Artefact]:
     """Results by name. All tasks are waited for, so that one failing source does not cut short the others' work."""
-    for future in futures.values():
+    for name, future in futures.items():
         future.wait()
+        if progress is not None:
+            progress.advance(name)
     return {name: future.result() for name, future in futures.items()}

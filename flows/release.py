@@ -17,10 +17,10 @@ from curation.store import Store, address, latest, read_manifest
 from curation.verification import verify
 from flows.artifacts import announce, show_release
 from flows.job import DEFAULT_CATALOG, DEFAULT_ROOT, mixture_file, shipped_file
-from flows.pipeline import build
+from flows.pipeline import TIMEOUT_SECONDS, build
 
 
-@task(task_run_name="verify {folder.name}", cache_policy=NO_CACHE, persist_result=False)
+@task(task_run_name="verify {folder.parent.name} {folder.name}", cache_policy=NO_CACHE, persist_result=False)
 def check_release(folder: Path) -> None:
     """Recount and rehash a release. Raises ShardError when it does not hold."""
     found = verify(folder, InProcessPool())
@@ -28,7 +28,7 @@ def check_release(folder: Path) -> None:
         raise ShardError(f"{address(folder)} does not hold: {'; '.join(found.problems[:5])}")
 
 
-@flow(name="release", validate_parameters=False)
+@flow(name="release", flow_run_name="release {mixture}", validate_parameters=False, timeout_seconds=TIMEOUT_SECONDS)
 def release(
     mixture: str,
     root: str = DEFAULT_ROOT,

@@ -14,7 +14,7 @@ class TrainingFailedError(CurationError):
     """The training process ended with another status than 0."""
 
 
-@flow(name="train", validate_parameters=False)
+@flow(name="train", flow_run_name="train {run}", validate_parameters=False)
 def train(run: str) -> None:
     """Train from a run file; a run that was interrupted resumes from its last checkpoint.
 

@@ -1,5 +1,6 @@
 """The deployments on a real Prefect server, with a worker that picks them up."""
 
+import fcntl
 import json
 import os
 import signal
@@ -7,11 +8,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import httpx
 import pytest
 
 from flows.demo.world import generate
@@ -30,6 +33,7 @@ class Prefect:
             port = probe.getsockname()[1]
         generate(folder / "upstream")
         self.folder = folder
+        self.api = f"http://127.0.0.1:{port}/api"
         self._log = (folder / "log").open("w")
         self._processes: list[subprocess.Popen[bytes]] = []
         self._environment = {
@@ -38,7 +42,7 @@ class Prefect:
             "CURATION_RUNTIME": "process",
             "DO_NOT_TRACK": "1",
             "NO_COLOR": "1",
-            "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+            "PREFECT_API_URL": self.api,
             "PREFECT_HOME": str(folder / "prefect"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PYTHONPATH": str(REPOSITORY),
@@ -57,12 +61,22 @@ class Prefect:
 
     def release(self) -> dict[str, Path]:
         """Run the deployment `release` on the demo; the releases there are then, and the newest under 'latest'."""
-        settings = {"mixture": "mixtures/demo.yaml", "root": self.folder / "lake", "catalog": "flows/demo/catalog.yaml"}
-        parameters = [part for name, value in settings.items() for part in ("-p", f"{name}={value}")]
+        parameters = [part for name, value in self.settings.items() for part in ("-p", f"{name}={value}")]
         self.prefect("deployment", "run", "release/release", *parameters, "--watch")
         parent = self.folder / "lake" / "releases" / "demo"
         newest = json.loads((parent / "latest.json").read_text())["fingerprint"]
         return {path.name: path for path in parent.iterdir() if path.is_dir()} | {"latest": parent / newest}
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Parameters of the flows that make a release of the demo."""
+        return {"mixture": "mixtures/demo.yaml", "root": str(self.folder / "lake"), "catalog": "flows/demo/catalog.yaml"}
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        """An answer of the server's API."""
+        done = httpx.request(method, f"{self.api}/{path}", json=body, timeout=30)
+        done.raise_for_status()
+        return done.json()
 
     def artifact(self, key: str) -> list[dict[str, object]]:
         """Rows of the newest table artifact with this key."""
@@ -109,6 +123,54 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
         running.stop()
 
 
+def test_deployments_have_forms_tags_and_limits(prefect: Prefect):
+    found = {one["name"]: one for one in prefect.ask("POST", "deployments/filter", {})}
+    assert set(found) == {"ingest", "curate", "build_mixture", "release", "train"}
+    for name, deployment in found.items():
+        assert deployment["tags"]
+        assert deployment["global_concurrency_limit"]["limit"] == 1
+        fields = deployment["parameter_openapi_schema"]["properties"]
+        assert all(field["description"] and field.get("type", field.get("items")) for field in fields.values()), name
+    form = found["release"]["parameter_openapi_schema"]
+    assert form["required"] == ["mixture"]
+    assert form["properties"]["quiet"] == {**form["properties"]["quiet"], "type": "boolean", "default": False}
+
+
+def test_a_cancelled_run_leaves_nothing_half_published(prefect: Prefect):
+    deployment = prefect.ask("GET", "deployments/name/release/release")["id"]
+    run = prefect.ask("POST", f"deployments/{deployment}/create_flow_run", {"parameters": prefect.settings})["id"]
+    lake = prefect.folder / "lake"
+    wait_until(lambda: len(list(lake.glob("sources/*/*/samples-*.parquet"))) > 1)
+    prefect.ask("POST", f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+    wait_until(lambda: prefect.ask("GET", f"flow_runs/{run}")["state"]["type"] == "CANCELLED")
+    assert prefect.ask("GET", f"flow_runs/{run}")["name"] == "release mixtures/demo.yaml"
+    wait_until(is_free(lake / ".writer.lock"))
+    assert not list(lake.glob("releases/*/*"))
+    for manifest in lake.glob("*/*/*/manifest.json"):
+        assert json.loads(manifest.read_bytes())["fingerprint"] == manifest.parent.name
+
+
+def is_free(lock: Path) -> Callable[[], bool]:
+    """Whether no process holds `lock`."""
+
+    def ask() -> bool:
+        with lock.open() as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+    return ask
+
+
+def wait_until(is_time: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _STARTUP_SECONDS
+    while not is_time():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_a_worker_publishes_when_something_changed_and_only_then(prefect: Prefect):
     first = prefect.release()
     assert len(first) == 2
@@ -132,6 +194,10 @@ def test_a_worker_publishes_when_something_changed_and_only_then(prefect: Prefec
     rows = {str(row["source"]): row for row in prefect.artifact("diff-demo")}
     assert rows["small-talk"]["leaving"] or rows["small-talk"]["entering"]
     assert rows["scenes"]["entering"] == rows["scenes"]["leaving"] == 0, "another category's picks stay"
+    names = {run["name"] for run in prefect.ask("POST", "task_runs/filter", {"limit": 200})}
+    assert {"ingest small-talk", "clean scenes", "shard demo"} <= names
+    progress = prefect.ask("POST", "artifacts/filter", {"artifacts": {"type": {"any_": ["progress"]}}})
+    assert float(progress[0]["data"]) == 100
     life = prefect.artifact("conservation-demo")
     assert all(row["records"] == row["samples"] + _total(row["rejected"]) for row in life)
 
