@@ -15,6 +15,8 @@ _DISK_ERRORS = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EROFS: "read-only file system",
 }
+_INTERRUPTED = 130
+_STOPPED = "stopped. What is finished is kept; the same command goes on from there."
 
 
 def main() -> None:
@@ -30,7 +32,11 @@ def main() -> None:
         where = problem.filename or Path(Globals.root)
         _fail(f"{where}: {reason}. Nothing half-done was published; make room or access and run the same command again.", 1)
     except KeyboardInterrupt:
-        _fail("stopped. What is finished is kept; the same command goes on from there.", 130)
+        _fail(_STOPPED, _INTERRUPTED)
+    except SystemExit as end:  # Typer turns Ctrl-C into this
+        if end.code == _INTERRUPTED:
+            _fail(_STOPPED, _INTERRUPTED)
+        raise
 
 
 def _fail(message: str, code: int) -> None:
