@@ -113,6 +113,10 @@ class RayPool:
 
         machines = self._machines()
         asked, retries = self.settings.encoders, self.settings.task.retries
+        if (gpus := ray.cluster_resources().get("GPU", 0)) < asked.gpus:  # type: ignore[no-untyped-call]
+            raise ConfigurationError(
+                f"{label}: an encoder asks for {asked.gpus:g} GPUs, Ray has {gpus:g}; lower `encoders: gpus`"
+            )
         options: dict[str, Any] = {"num_cpus": asked.cpus, "num_gpus": asked.gpus}
         options |= {} if asked.memory is None else {"memory": asked.memory}
         actor = ray.remote(max_restarts=retries, max_task_retries=retries, **options)(_Keeper)
@@ -220,6 +224,7 @@ def _result(reference: Any, label: str) -> Any:
             raise cause from None
         raise
     except (
+        ray.exceptions.ActorDiedError,
         ray.exceptions.WorkerCrashedError,
         ray.exceptions.ActorDiedError,
         ray.exceptions.NodeDiedError,

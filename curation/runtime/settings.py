@@ -49,16 +49,12 @@ class TaskSettings(Settings):
 
 
 class EncoderSettings(Settings):
-    """Actors that hold an encoder for embeddings: how many, what each takes, and how many items it gets at once.
-
-    `gpus` may be a fraction; 0 computes on CPUs.
-    """
+    """Actors that hold an encoder for embeddings: how many, and what each takes. `gpus` may be a fraction; 0 takes none."""
 
     actors: Annotated[int, Field(ge=1)] = 1
     gpus: Annotated[float, Field(ge=0)] = 0
     cpus: Annotated[float, Field(gt=0)] = 1
     memory: Bytes | None = None
-    batch: Annotated[int, Field(ge=1, le=65_536)] = 64
 
 
 class RuntimeSettings(Settings):

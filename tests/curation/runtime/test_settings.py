@@ -24,12 +24,12 @@ workers: 8
 object_store: 512MiB
 ship: installed
 task: {cpus: 2, memory: 1.5 GiB, retries: 5}
-encoders: {actors: 2, gpus: 0.5, cpus: 4, memory: 8GiB, batch: 128}
+encoders: {actors: 2, gpus: 0.5, cpus: 4, memory: 8GiB}
 """,
     )
     assert (found.workers, found.object_store, found.ship) == (8, 512 << 20, "installed")
     assert (found.task.cpus, found.task.memory, found.task.retries) == (2, 3 << 29, 5)
-    assert (found.encoders.gpus, found.encoders.memory, found.encoders.batch) == (0.5, 8 << 30, 128)
+    assert (found.encoders.gpus, found.encoders.memory) == (0.5, 8 << 30)
 
 
 @pytest.mark.parametrize(("text", "size"), [("1KiB", 1024), ("1.5 MiB", 3 << 19), ("17", 17)])
@@ -43,7 +43,7 @@ def test_sizes_may_have_a_unit(text: str, size: int):
         ("worker: 8", r"runtime.yaml:1: .*unknown key 'worker' \(did you mean 'workers'\?\)"),
         ("task: {memory: 2GB}", r"runtime.yaml:1: task.memory: .*'2GB' is no size; .*GiB"),
         ("task:\n  retries: -1", r"runtime.yaml:2: task.retries: found a number -1"),
-        ("encoders: {batch: many}", "encoders.batch: found text 'many'"),
+        ("encoders: {actors: many}", "encoders.actors: found text 'many'"),
         ("object_store: 1MiB", "object_store: found"),
         ("runtime: dask", "'ray' or 'process'"),
         ("address: auto\nworkers: 4", "a cluster has its own number of CPUs"),
