@@ -226,7 +226,6 @@ def _result(reference: Any, label: str) -> Any:
     except (
         ray.exceptions.ActorDiedError,
         ray.exceptions.WorkerCrashedError,
-        ray.exceptions.ActorDiedError,
         ray.exceptions.NodeDiedError,
         ray.exceptions.OutOfMemoryError,
         ray.exceptions.LocalRayletDiedError,
