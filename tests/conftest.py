@@ -2,6 +2,8 @@
 
 import pytest
 
+pytest_plugins = ["tests.support.browser"]
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("extra")}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.report.chosen_samples import ShownSample, read_chosen
+from curation.report.distributions import Histogram, histograms
 from curation.report.image_members import image_members
 from curation.report.refused import DuplicatePair, RejectedRecord, duplicate_pairs, rejected_examples
 from curation.report.release_facts import ReleaseFacts, read_facts
@@ -20,6 +21,7 @@ class Gathered:
     rejected: Mapping[str, Sequence[RejectedRecord]]
     pairs: Sequence[DuplicatePair]
     leakage: Sequence[Mapping[str, Any]] = ()
+    histograms: Sequence[Histogram] = ()
 
 
 def gather(folder: Path, manifest: Mapping[str, Any], source_folders: Mapping[str, Path]) -> Gathered:
@@ -37,4 +39,5 @@ def gather(folder: Path, manifest: Mapping[str, Any], source_folders: Mapping[st
         rejected=rejected_examples(release.sources, source_folders),
         pairs=duplicate_pairs(folder, release.sources, source_folders),
         leakage=manifest.get("leakage", ()),
+        histograms=histograms(folder),
     )

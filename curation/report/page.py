@@ -46,6 +46,8 @@ def render_page(gathered: Gathered) -> str:
             dropped_totals=total_by_reason([source.dropped for source in release.sources]),
             pairs=gathered.pairs,
             leakage=gathered.leakage,
+            histograms=gathered.histograms,
+            category_of={source.name: source.category for source in release.sources},
             stages=funnel(release),
             tones={name: number % _NUM_TONES for number, name in enumerate(categories)},
             unknown=[source for source in release.present if source.is_license_unknown],

@@ -54,6 +54,7 @@ class DuplicatePair:
 
     dropped: Side
     twin: Side
+    reason: str
     detail: str
 
 
@@ -103,12 +104,12 @@ def duplicate_pairs(release_folder: Path, sources: Sequence[SourceFacts], folder
     own = pl.col("twin_id").str.extract(f"^{_SOURCE_OF_ID.pattern}$") == pl.col("source")
     rows: list[dict[str, Any]] = []
     for source in having:
-        of_source = scan.filter(pl.col("source") == source.name).select("sample_id", "twin_id", "detail", is_own=own)
+        of_source = scan.filter(pl.col("source") == source.name).select("sample_id", "twin_id", "reason", "detail", is_own=own)
         order = ["is_own", "sample_id"]
         rows += of_source.bottom_k(each, by=order).collect(engine="streaming").sort(order).to_dicts()
     sides = _sides(sorted({row[key] for row in rows for key in ("sample_id", "twin_id")}), folders)
     return [
-        DuplicatePair(sides[row["sample_id"]], sides[row["twin_id"]], cut(row["detail"] or "", _DETAIL_CHARS))
+        DuplicatePair(sides[row["sample_id"]], sides[row["twin_id"]], row["reason"], cut(row["detail"] or "", _DETAIL_CHARS))
         for row in rows
         if row["sample_id"] in sides and row["twin_id"] in sides
     ]

@@ -47,7 +47,7 @@ from curation.store import (
 from curation.tables import REMOVED_TURNS, VERDICTS, counts_by
 from curation.token_counts import WORDS, TokenizerFile
 
-VERSION = 3
+VERSION = 4
 _SAYS_NOTHING_OF_SAMPLES = {"guard", "reproduces", "tokenizer", "warn_repeat"}
 
 

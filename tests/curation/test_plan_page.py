@@ -1,7 +1,5 @@
 import json
 import re
-import shutil
-import subprocess
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,8 @@ import pytest
 from curation.catalog import Category
 from curation.errors import ConfigurationError
 from curation.plan_page import plan_page, write_plan_page
+from tests.support.browser import LAPTOP, PHONE, Page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NAMES = [f"{category}-{number}" for category in Category for number in range(3)]
 
 
@@ -88,22 +86,19 @@ def test_rings_go_once_around(page: str):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine to look at the page with")
-def test_a_browser_draws_it_without_a_network(page: str, tmp_path: Path):
+@pytest.mark.parametrize("size", [LAPTOP, PHONE])
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_a_browser_draws_it(page: str, browser_page: Page, tmp_path: Path, size: tuple[int, int], is_dark: bool):
     path = tmp_path / "plan.html"
     path.write_text(page, encoding="utf-8")
-    command = [
-        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-        "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=10000",
-        "--enable-logging=stderr", "--dump-dom", path.as_uri(),
-    ]  # fmt: skip
-    found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    drawn = found.stdout.partition("<h2>Sources")[0]
-    assert drawn.count("<svg") == 3
-    arcs = re.findall(r'class="mark-arc role-mark[^>]*>((?:<path[^>]*></path>)+)', drawn)
-    assert [group.count("<path") for group in arcs] == [len(Category), len(NAMES)]
-    assert "Content Security Policy" not in found.stderr
-    assert "Uncaught" not in found.stderr
+    browser_page.open(path.as_uri(), size, is_dark=is_dark)
+    browser_page.wait_for("document.querySelectorAll('[id^=chart-] svg').length === 3")
+    arcs = browser_page.run(
+        "Array.from(document.querySelectorAll('.mark-arc.role-mark')).map(group => group.querySelectorAll('path').length)"
+    )
+    assert arcs == [len(Category), len(NAMES)]
+    assert browser_page.problems == []
+    assert not browser_page.is_wider_than_its_window()
 
 
 def test_a_page_that_cannot_be_written_is_told(page: str, tmp_path: Path):

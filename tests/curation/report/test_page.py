@@ -94,9 +94,15 @@ def test_each_card_can_be_filtered_by_what_the_form_offers(page):
     elements = _Page(page).elements
     cards = [attributes for tag, attributes in elements if tag == "li" and "data-source" in attributes]
 
-    assert {(card["data-source"], card["data-category"]) for card in cards} == {("shapes", "general"), ("words", "language")}
-    assert "<option>shapes</option><option>words</option>" in page
-    assert "<option>general</option><option>language</option>" in page
+    assert {(card["data-source"], card["data-category"]) for card in cards} == {
+        ("shapes", "general"),
+        ("words", "language"),
+        ("gone", "ocr"),
+    }
+    assert {card["data-verdict"] for card in cards} == {"keep", "exact_duplicate", "missing_image", "empty_answer", "bad_json"}
+    offered = {text for card in cards for text in (card["data-source"], card["data-category"])}
+    assert all(f"<option>{text}</option>" in page for text in offered)
+    assert all(f'<option value="{card["data-verdict"]}">' in page for card in cards)
 
 
 def test_funnel_loses_what_it_says(made_up):
