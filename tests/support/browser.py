@@ -12,6 +12,7 @@ import time
 import urllib.request
 from base64 import b64decode
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,10 @@ class Page:
     def wait_for(self, condition: str, seconds: float = 30) -> None:
         """Wait until an expression is true."""
         end = time.monotonic() + seconds
-        while not self.run(condition):
+        while True:
+            with suppress(AssertionError):  # while one page gives way to another, there is nothing to ask
+                if self.run(condition):
+                    return
             assert time.monotonic() < end, f"in vain for {condition}; {self.problems}"
             time.sleep(0.02)
 

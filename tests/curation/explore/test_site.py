@@ -1,11 +1,14 @@
 import json
 import re
+import threading
+import time
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
 from curation.explore.index import index_path, make_index, newest_release
@@ -15,7 +18,9 @@ from curation.explore.site import make_site
 from curation.mixture import Mixture
 from curation.runtime.progress import reporter_for
 from curation.store import Store, read_manifest
-from tests.support.upstream import build, picture, write_catalog
+from tests.support.browser import LAPTOP, PHONE, Page
+from tests.support.s3 import s3_server
+from tests.support.upstream import build, picture, write_catalog, write_files
 
 SCRIPT = "<script>alert('x')</script>"
 CHINESE = "一个红色的圆形在左边"
@@ -72,6 +77,21 @@ def index(store: Store, release: Path) -> Iterator[Index]:
 def site(store: Store, release: Path, index: Index) -> TestClient:
     records = Records(store, read_manifest(release)["inputs"]["sources"])
     return TestClient(make_site("all", index, records, hosts=["testserver"]))
+
+
+@pytest.fixture(scope="module")
+def served(store: Store, release: Path, index: Index) -> Iterator[str]:
+    """The address of the site, served as `curate explore` does."""
+    records = Records(store, read_manifest(release)["inputs"]["sources"])
+    site = make_site("all", index, records, hosts=["127.0.0.1"])
+    server = uvicorn.Server(uvicorn.Config(site, host="127.0.0.1", port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
 
 
 def ids(index: Index, text: str = "", **facets: str) -> list[str]:
@@ -202,3 +222,56 @@ def test_a_picture_number_that_the_sample_does_not_have(site: TestClient, index:
 
 def test_other_hosts_names_are_refused(site: TestClient):
     assert site.get("/", headers={"host": "evil.example"}).status_code == 400
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [LAPTOP, PHONE])
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_in_a_browser_it_fits_and_shows_its_pictures(browser_page: Page, served: str, size: tuple[int, int], is_dark: bool):
+    browser_page.open(f"{served}/?source=shapes", size, is_dark=is_dark)
+    browser_page.wait_for("Array.from(document.images).slice(0, 3).every(image => image.naturalWidth > 0)")
+    assert not browser_page.is_wider_than_its_window()
+    browser_page.open(f"{served}/?q=quinces&verdict=drop", size, is_dark=is_dark)
+    browser_page.run("document.querySelector('.entry .id a').click()")
+    browser_page.wait_for("document.body?.innerText.includes('Its twin, which was kept')")
+    assert not browser_page.is_wider_than_its_window()
+    assert browser_page.problems == []
+
+
+@pytest.mark.slow
+def test_in_a_browser_words_and_filters_are_asked_for(browser_page: Page, served: str):
+    browser_page.open(served)
+    browser_page.run("document.querySelector('[name=q]').value = 'zebra'")
+    browser_page.choose("select[name=verdict]", "drop")
+    browser_page.run("document.querySelector('form').requestSubmit()")
+    browser_page.wait_for("document.readyState === 'complete' && document.querySelector('.num')?.innerText === '1 found'")
+    assert browser_page.run("document.querySelector('select[name=verdict]').value") == "drop"
+    browser_page.open(f"{served}/?q=alert")
+    assert "<script>" in browser_page.run("document.body.innerText")
+    assert browser_page.run("document.scripts.length") == 0
+    assert browser_page.problems == []
+
+
+def test_a_root_in_object_storage_is_explored_from_a_machine_that_has_none_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("CURATION_CACHE", str(tmp_path / "here"))
+    write_files(
+        tmp_path / "up", {"0.png": picture(0), "a.json": json.dumps([row(0, "Which one?", "This.", "0.png"), row(1, "", "")])}
+    )
+    source = {
+        "category": "counting", "location": {"files": "a.json"}, "images": {"path": "image", "optional": True},
+        "layout": "qa", "fields": {"question": "q", "answer": "a"},
+    }  # fmt: skip
+    with s3_server(monkeypatch):
+        build(write_catalog(tmp_path / "up", {"a": source}), Store.open("s3://lake/explored"), Mixture(name="all"))
+        monkeypatch.setenv("CURATION_CACHE", str(tmp_path / "elsewhere"))
+        store = Store.at("s3://lake/explored")
+        release = newest_release(store)
+        assert release is not None
+        opened = Index(make_index(store, release, reporter_for(is_quiet=True)))
+        records = Records(store, read_manifest(release)["inputs"]["sources"])
+        [found] = opened.find(Query(text="which")).rows
+        assert records.picture(found, 0) == (picture(0), "image/png")
+        assert opened.find(Query(facets={"verdict": "rejected"})).num == 1
+        opened.close()
