@@ -1,13 +1,19 @@
+import pickle
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from curation.dedup_spec import DedupSpec
 from curation.errors import SourceError
 from curation.mixture import Mixture
 from curation.runtime.pool import InProcessPool, Pool, RayPool
 from curation.runtime.settings import RuntimeSettings
 from curation.store import Store
-from tests.support.upstream import build, content, write_world
+from tests.support.upstream import build, content, encoded, write_world
 
 
 def doubled(number: int) -> int:
@@ -40,6 +46,30 @@ class Counting:
 def test_a_function_is_made_once_for_many_items():
     assert InProcessPool().map_with(Counting, [3, 1], label="count") == [(6, 0), (2, 1)]
     assert InProcessPool().map_with(Counting, [], label="count") == []
+
+
+class WeighingPool(InProcessPool):
+    """Notes what Ray would carry: every argument and result of a task as a pickle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.carried: list[bytes] = []
+
+    def map(self, function: Callable[[Any], Any], items: Sequence[Any], *, label: str) -> list[Any]:
+        results = super().map(function, items, label=label)
+        self.carried += [pickle.dumps(value) for value in (*items, *results)]
+        return results
+
+
+def test_tasks_carry_paths_and_counts_but_no_pictures(tmp_path: Path):
+    catalog = write_world(tmp_path / "upstream")
+    noise = np.random.default_rng(0).integers(0, 255, (90, 90, 3), np.uint8)
+    for path in (tmp_path / "upstream" / "shapes" / "pictures").glob("1?.png"):
+        path.write_bytes(encoded(Image.fromarray(noise)))
+    pool = WeighingPool()
+    build(catalog, Store.open(str(tmp_path / "root")), Mixture(name="all", dedup=DedupSpec(near_images=True)), pool)
+    assert max(map(len, pool.carried)) < len(noise.tobytes()) / 2, "no task is given, or gives back, as much as one picture"
+    assert not any(b"\x89PNG" in carried for carried in pool.carried)
 
 
 @pytest.fixture(scope="module")

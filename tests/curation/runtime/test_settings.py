@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from curation.errors import ConfigurationError
-from curation.runtime.settings import RuntimeSettings, load_runtime, parse_size, runtime_settings
+from curation.runtime.settings import EncoderSettings, RuntimeSettings, TaskSettings, load_runtime, parse_size, runtime_settings
 
 
 def loaded(folder: Path, text: str) -> RuntimeSettings:
@@ -69,3 +69,12 @@ def test_the_environment_goes_over_the_file(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("CURATION_RUNTIME", "spark")
     with pytest.raises(ConfigurationError, match="valid: ray, process"):
         runtime_settings()
+
+
+def test_the_documented_file_is_valid(tmp_path: Path):
+    text = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    [shown] = [block.split("```")[0] for block in text.split("```yaml\n")[1:] if block.startswith("# runtime.yaml")]
+    found = loaded(tmp_path, shown)
+    assert found.task.memory == 1 << 30
+    named = [line.split(":")[0].strip() for line in shown.splitlines() if ":" in line.partition("#")[0]]
+    assert set(named) == {*RuntimeSettings.model_fields, *TaskSettings.model_fields, *EncoderSettings.model_fields}
