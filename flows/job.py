@@ -15,11 +15,13 @@ from curation.runtime.pool import InProcessPool, Pool, RayPool
 from curation.runtime.progress import reporter_for
 from curation.runtime.settings import runtime_settings
 from curation.steps.step import Artefact
-from curation.store import Store
+from curation.store import Store, address, is_published, read_manifest
 
 DEFAULT_ROOT = "lake"
 DEFAULT_CATALOG = "catalog.yaml"
 _PACKAGE = Path(curation.__file__).parent
+_WORTH_WORKERS_BYTES = 4 << 30
+"""Shards of less are read by one process about as soon as Ray's workers are up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,21 @@ def open_pool(root: Path, folders: Sequence[Path] = (), *, is_quiet: bool = Fals
     if settings.runtime == "process":
         return InProcessPool(reporter)
     return RayPool(reporter, settings, root=root, folders=folders)
+
+
+@contextmanager
+def verifying_pool(release: Path, store: Store, *, is_quiet: bool = False) -> Iterator[Pool]:
+    """The pool to verify a release with: this process, or the runtime's workers where there is much to read.
+
+    A release in object storage is verified on a copy that comes over the network and lies on this machine alone.
+    """
+    is_here = address(release) == str(release)
+    is_large = is_here and is_published(release) and read_manifest(release).get("num_bytes", 0) >= _WORTH_WORKERS_BYTES
+    pool = open_pool(store.root, is_quiet=is_quiet) if is_large else InProcessPool(reporter_for(sys.stderr, is_quiet=is_quiet))
+    try:
+        yield pool
+    finally:
+        pool.close()
 
 
 def shipped_file(name: str) -> Path:

@@ -11,19 +11,19 @@ from curation.catalog_file import load_catalog
 from curation.errors import ShardError
 from curation.mixture_file import load_curriculum
 from curation.release_difference import release_difference
-from curation.runtime.pool import InProcessPool
 from curation.steps.curriculum import releases_of
 from curation.store import Store, address, latest, read_manifest
 from curation.verification import verify
 from flows.artifacts import announce, show_release
-from flows.job import DEFAULT_CATALOG, DEFAULT_ROOT, mixture_file, shipped_file
+from flows.job import DEFAULT_CATALOG, DEFAULT_ROOT, mixture_file, shipped_file, verifying_pool
 from flows.pipeline import TIMEOUT_SECONDS, build
 
 
 @task(task_run_name="verify {folder.parent.name} {folder.name}", cache_policy=NO_CACHE, persist_result=False)
-def check_release(folder: Path) -> None:
+def check_release(folder: Path, store: Store) -> None:
     """Recount and rehash a release. Raises ShardError when it does not hold."""
-    found = verify(folder, InProcessPool())
+    with verifying_pool(folder, store, is_quiet=True) as pool:
+        found = verify(folder, pool)
     if found.problems:
         raise ShardError(f"{address(folder)} does not hold: {'; '.join(found.problems[:5])}")
 
@@ -48,22 +48,23 @@ def release(
     path, stage = mixture_file(mixture)
     curriculum = load_curriculum(path, load_catalog(shipped_file(catalog), originals))
     written = [curriculum.stage(stage)] if stage else curriculum.stages
-    parents = [Store.open(root).root / "releases" / one.mixture.name for one in written]
+    store = Store.open(root)
+    parents = [store.root / "releases" / one.mixture.name for one in written]
     before = [latest(parent) for parent in parents]
     made = build(mixture, root, catalog, quiet, originals=originals)
     for earlier, folder in zip(before, releases_of(made), strict=True):
-        _tell(earlier, folder)
+        _tell(earlier, folder, store)
     return made
 
 
-def _tell(before: Path | None, folder: Path) -> None:
+def _tell(before: Path | None, folder: Path, store: Store) -> None:
     """Check and show a release that is new; say so of one that is not."""
     logger = get_run_logger()
     name = folder.parent.name
     if folder == before:
         logger.info("nothing new: %s stays the release of %s", address(folder), name)
         return
-    check_release(folder)
+    check_release(folder, store)
     manifest = read_manifest(folder)
     show_release(folder, manifest, release_difference(before, folder))
     announce(folder, manifest)

@@ -19,13 +19,15 @@ def verify(
 ) -> None:
     """Recount and rehash every shard of a release against its manifest."""
     from curation.lookup import find_release
-    from curation.runtime.pool import InProcessPool
     from curation.store import Store, address
     from curation.verification import verify as check
+    from flows.job import verifying_pool
     from flows.views import as_json
 
-    folder = find_release(Store.at(Globals.root), release)
-    found = check(folder, InProcessPool(reporter_for(sys.stderr, is_quiet=Globals.is_quiet)))
+    store = Store.at(Globals.root)
+    folder = find_release(store, release)
+    with verifying_pool(folder, store, is_quiet=Globals.is_quiet) as pool:
+        found = check(folder, pool)
     if json:
         print(as_json(asdict(found) | {"release": address(folder)}))  # noqa: T201
     else:
