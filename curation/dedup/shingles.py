@@ -37,7 +37,7 @@ class ShingleSets:
     """The sets of n items: item i has `values[edges[i]:edges[i + 1]]`, sorted and distinct.
 
     The lowest bit of a value is the role of the turn it is from (0 human, 1 gpt). `set_keys` are equal for equal sets,
-    `number_keys` for the same whole numbers in the same order (0 without any).
+    `number_keys` for the same numbers, words that begin with a digit, in the same order (0 without any).
     """
 
     edges: Places
@@ -166,7 +166,7 @@ def _tokenise(
     found = 0
     place = start
     word = _WORD_START
-    is_word, is_number = False, True
+    is_word = is_number = False
     while place <= stop:
         kind = SEPARATOR
         size = 1
@@ -178,8 +178,9 @@ def _tokenise(
         if kind == WORD:
             for byte in range(place, place + size):
                 word = (word ^ np.uint64(data[byte])) * _BYTE_MULTIPLIER
+            # "17m" states a number as 17 does, and "5m - n" is not "6m - n"; names such as x2 do not.
+            is_number = is_number or (not is_word and 48 <= data[place] <= 57)
             is_word = True
-            is_number = is_number and 48 <= data[place] <= 57
         else:
             if is_word:
                 tokens[found] = word
@@ -188,7 +189,7 @@ def _tokenise(
                 if is_number:
                     numbers = folded(numbers, word)
                 word = _WORD_START
-                is_word, is_number = False, True
+                is_word = is_number = False
             if kind != SEPARATOR:
                 tokens[found] = np.uint64(point) * INCREMENT
                 kinds[found] = kind

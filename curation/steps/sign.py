@@ -23,7 +23,7 @@ from curation.steps.step import Artefact, created_now
 from curation.store import Store, is_published, publish, read_manifest, write_table
 from curation.tables import ITEMS, Int64s, id_bits
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)

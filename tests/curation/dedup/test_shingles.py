@@ -94,3 +94,10 @@ def test_taking_and_joining_give_the_same_sets():
     assert joined.edges.tolist() == whole.edges.tolist()
     assert joined.values.tolist() == whole.values.tolist()
     assert whole.taken(np.array([3, 0])).edges.tolist() == [0, 3, 5]
+
+
+def test_a_number_with_its_unit_is_a_number_and_a_name_is_none():
+    texts = ["is 17m more than n", "is 14m more than n", "is 17 more than n", "is x2 more than n", "is more than n"]
+    keys = whole_texts(pa.array(texts, pa.large_string()), ngram=3, sign_ngram=5).number_keys.tolist()
+    assert len(set(keys[:3])) == 3
+    assert keys[3:] == [0, 0]
