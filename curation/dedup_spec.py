@@ -17,15 +17,24 @@ ANSWER_THRESHOLD = 0.5
 
 
 class SemanticSpec(Settings):
-    """Duplicates in meaning: texts on the same pictures whose vectors are near, by a model.
+    """Duplicates in meaning, by vectors of transformers models: texts that are near on pictures that are the same or near.
 
-    `model`: the folder of a transformers text model (config.json, tokenizer, *.safetensors), relative to where the command
-    runs. `threshold`: the cosine similarity that questions and answers must both reach. `max_tokens`: what is read of a text.
+    `model`: the folder of a text model (config.json, tokenizer, *.safetensors), relative to where the command runs; without
+    one only equal texts say the same. `vision_model`: that of a model of pictures (with preprocessor_config.json in place of
+    a tokenizer), by which the pictures of samples with a single one may be near; without one they must be the same.
+    `threshold`: the cosine that questions, answers and pictures must each reach. `max_tokens`: what is read of a text.
     """
 
-    model: str
+    model: str | None = None
+    vision_model: str | None = None
     threshold: Annotated[float, Field(ge=0.5, le=1)] = 0.95
     max_tokens: Annotated[int, Field(ge=8, le=32_768)] = 256
+
+    @model_validator(mode="after")
+    def _has_a_model(self) -> "SemanticSpec":
+        if self.model is None and self.vision_model is None:
+            raise ValueError("neither `model` nor `vision_model` is given; name the folder of one at least")
+        return self
 
 
 class DedupSpec(Settings):

@@ -120,9 +120,7 @@ def _pixel_hash(pixels: Pixels) -> str:
 def thumbnail_of(pixels: Pixels) -> bytes:
     """The thumbnail of [H, W] or [H, W, 3] pixels; deeper ones are scaled to 8 bits by their own range."""
     if pixels.dtype != np.uint8:
-        low, high = float(np.nanmin(pixels)), float(np.nanmax(pixels))
-        scale = 255 / (high - low) if high > low else 0.0
-        pixels = (np.nan_to_num(pixels.astype(np.float64) - low) * scale).astype(np.uint8)
+        pixels = _eight_bits(pixels)
     side = (LUMA_SIDE, LUMA_SIDE)
     small = Image.fromarray(pixels).resize(side, Image.Resampling.BILINEAR, reducing_gap=_REDUCING_GAP)
     if pixels.ndim == 2:
@@ -130,6 +128,13 @@ def thumbnail_of(pixels: Pixels) -> bytes:
     luma, *chroma = small.convert("YCbCr").split()
     reduced = [channel.reduce(LUMA_SIDE // CHROMA_SIDE).tobytes() for channel in chroma]
     return b"".join([luma.tobytes(), *reduced])
+
+
+def _eight_bits(pixels: Pixels) -> npt.NDArray[np.uint8]:
+    low, high = float(np.nanmin(pixels)), float(np.nanmax(pixels))
+    scale = 255 / (high - low) if high > low else 0.0
+    scaled: npt.NDArray[np.uint8] = (np.nan_to_num(pixels.astype(np.float64) - low) * scale).astype(np.uint8)
+    return scaled
 
 
 def _shown_pixels(image: Image.Image) -> npt.NDArray[np.uint8]:
@@ -159,6 +164,14 @@ def _grey_if_grey(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         if pixels.ndim == 2 or not (np.array_equal(rows[..., 0], rows[..., 1]) and np.array_equal(rows[..., 0], rows[..., 2])):
             return pixels
     return pixels[..., 0]
+
+
+def upright_rgb(data: bytes) -> Image.Image:
+    """A picture that `examine` took as RGB, upright and laid on white; deeper grey is scaled to 8 bits."""
+    shown = _upright(_open(data))
+    if shown.dtype != np.uint8:
+        shown = _eight_bits(shown)
+    return Image.fromarray(shown).convert("RGB")
 
 
 def on_white(image: Image.Image) -> Image.Image:

@@ -4,9 +4,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 from curation.catalog import Catalog
+from curation.dedup_spec import SemanticSpec
 from curation.errors import MixtureError, PlanError
 from curation.layered_yaml import LayeredYaml, layer_of
 from curation.mixture import Mixture, Selector, participants
@@ -134,9 +136,7 @@ def _check(mixture: Mixture, file: LayeredYaml, catalog: Catalog) -> None:
         if name not in catalog.sources:
             raise file.fail(_unknown("source", name, valid), at=("dedup", "sources", number))
     if mixture.dedup is not None and mixture.dedup.semantic is not None:
-        folder = mixture.dedup.semantic.model
-        if problem := model_problem(Path(folder)):
-            raise file.fail(f"model '{folder}' {problem}", at=("dedup", "semantic", "model"))
+        _check_models(mixture.dedup.semantic, file)
     for key, selector in (("include", mixture.include), ("exclude", mixture.exclude)):
         if selector is not None:
             _check_selector(key, selector, file, catalog)
@@ -165,6 +165,15 @@ def _check_selector(key: str, selector: Selector, file: LayeredYaml, catalog: Ca
                 at: tuple[str | int, ...] = (key, field, number)
                 place = at if isinstance(file.value, dict) and isinstance(file.value.get(key), dict) else (key, number)
                 raise file.fail(_unknown(kind, name, valid), at=place)
+
+
+def _check_models(spec: SemanticSpec, file: LayeredYaml) -> None:
+    for folder, key, problem_of in (
+        (spec.model, "model", partial(model_problem, kind="text")),
+        (spec.vision_model, "vision_model", partial(model_problem, kind="vision")),
+    ):
+        if folder is not None and (problem := problem_of(Path(folder))):
+            raise file.fail(f"model '{folder}' {problem}", at=("dedup", "semantic", key))
 
 
 def _check_benchmarks(mixture: Mixture, file: LayeredYaml, known: list[str]) -> None:

@@ -7,20 +7,23 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from curation.fingerprint import fingerprint
 
-_NEEDED = (("its settings", "config.json"), ("weights", "*.safetensors"), ("a tokenizer", "tokenizer*.json"))
+_READERS = {"text": ("a tokenizer", "tokenizer*.json"), "vision": ("how pictures are prepared", "preprocessor_config.json")}
 _READ = ("*.json", "*.safetensors", "*.txt", "*.model")
 
 
-def model_problem(folder: Path) -> str | None:
-    """What is wrong with `folder` as a text model, as the end of a sentence that begins with its name; None when nothing is."""
+def model_problem(folder: Path, kind: Literal["text", "vision"]) -> str | None:
+    """What is wrong with `folder` as a model of that kind, as the end of a sentence that begins with its name, or None."""
+    reader = _READERS[kind]
+    whole = f"config.json, {reader[1]} and weights in *.safetensors"
     if not folder.is_dir():
-        return "is no folder; name the folder of a transformers text model, with config.json, a tokenizer and *.safetensors"
-    for what, pattern in _NEEDED:
+        return f"is no folder; name the folder of a transformers {kind} model, with {whole}"
+    for what, pattern in (("its settings", "config.json"), ("weights", "*.safetensors"), reader):
         if not any(folder.glob(pattern)):
-            return f"holds no {pattern} ({what}); expected config.json, a tokenizer and weights in *.safetensors"
+            return f"holds no {pattern} ({what}); expected {whole}"
     try:
         config = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError) as problem:

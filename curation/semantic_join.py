@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from curation.dedup.buckets import Capped, Labels, Pairs
 from curation.dedup.keepers import NOBODY
-from curation.dedup.meaning import Halves, centroids, flattened, near_within, nearest
+from curation.dedup.meaning import Halves, centroids, flattened, near_within, nearest, side_by_side
 from curation.dedup.similarity import Similarities
 from curation.dedup_spec import SemanticSpec
 from curation.near_join import ItemFacts
@@ -86,7 +86,8 @@ class SemanticJoin:
         """The memory that tasks may take together beside the facts of all items and the matches."""
         if not self.files:
             return 0
-        _, sides, width = map(int, np.load(self.files[0].path, mmap_mode="r").shape)
+        shapes = [np.load(file.path, mmap_mode="r").shape[1:] for file in self.files]
+        sides, width = (max(int(shape[axis]) for shape in shapes) for axis in (0, 1))
         num_items = sum(file.num_items for file in self.files)
         held = min(num_items, ITEMS_PER_TASK + ITEMS_PER_CELL) * sides * width * 10
         return num_workers * held + min(num_items, SAMPLED_ITEMS) * sides * width * 8
@@ -171,6 +172,7 @@ def assign_items(task: AssignTask) -> None:
     items, centres = np.load(task.items, mmap_mode="r"), np.load(task.centres)
     first, last = np.searchsorted(items, [task.file.start, task.file.start + task.file.num_items])
     own = np.load(task.file.path, mmap_mode="r")[np.array(items[first:last]) - task.file.start]
+    own = side_by_side([own], width=centres.shape[1] // own.shape[1])
     _save(target, nearest(flattened(own), centres, min(CENTRES_PER_ITEM, len(centres))))
 
 
@@ -196,11 +198,14 @@ def compare_cells(task: CellTask) -> Capped:
 def gathered(files: Sequence[VectorFile], rows: Int64s) -> Halves:
     """The vectors of ascending item numbers, from whatever files they are in."""
     parts: list[Halves] = []
+    width = 1
     for file in files:
         first, last = np.searchsorted(rows, [file.start, file.start + file.num_items])
+        stored = np.load(file.path, mmap_mode="r")
+        width = max(width, stored.shape[2])
         if last > first:
-            parts.append(np.load(file.path, mmap_mode="r")[rows[first:last] - file.start])
-    return np.concatenate(parts) if parts else np.zeros((0, 1, 1), np.float16)
+            parts.append(stored[rows[first:last] - file.start])
+    return side_by_side(parts, width=width) if parts else np.zeros((0, 1, 1), np.float16)
 
 
 def _save(path: Path, values: npt.NDArray[Any]) -> None:

@@ -1,16 +1,21 @@
-"""Texts that mean the same, by vectors of a model: k-means cells propose, the cosine of the very two texts decides.
+"""What means the same, by vectors of models: k-means cells propose, the cosines of the very two items decide.
 
-A text has a vector for its question and one for its answer; both must be near, so that a long question in common does not make
-"yes" and "no" one sample. The mean of both cosines bounds the smaller one, so one product of matrices proposes.
+An item has a vector for its question, one for its answer and maybe one for its picture; all must be near, so that a long
+question in common does not make "yes" and "no" one sample. The mean of the cosines bounds the smallest one, so one product of
+matrices proposes.
 """
+
+from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from curation.dedup.buckets import Capped, Labels, Pairs, join_pairs
 from curation.dedup.compiled import compiled
-from curation.dedup.similarity import ANSWERS, BOTH_EMPTY, QUESTIONS, Similarities
+from curation.dedup.similarity import ANSWERS, BOTH_EMPTY, PICTURES, QUESTIONS, Similarities
 
+FloatT = TypeVar("FloatT", np.float16, np.float32)
 Halves = npt.NDArray[np.float16]
 Floats = npt.NDArray[np.float32]
 
@@ -19,6 +24,17 @@ _SLACK = 4e-3
 """Stored vectors have 11 bits, and products of matrices round as their shapes have it; what is proposed is measured exactly."""
 
 _ROUNDS = 12
+SIDES = (QUESTIONS, ANSWERS, PICTURES)
+"""Columns of cosines, as the sides of vectors follow one another."""
+
+PICTURE_SIDE = 2
+
+
+def side_by_side(parts: Sequence[npt.NDArray[FloatT]], axis: int = 0, width: int = 0) -> npt.NDArray[FloatT]:
+    """The parts one behind the other along `axis`; those narrower than the widest, or than `width`, end in zeros."""
+    widest = max(width, *(part.shape[-1] for part in parts))
+    filled = [np.pad(part, [(0, 0)] * (part.ndim - 1) + [(0, widest - part.shape[-1])]) for part in parts]
+    return np.concatenate(filled, axis=axis)
 
 
 def flattened(vectors: Halves) -> Floats:
@@ -78,7 +94,7 @@ def near_within(vectors: Halves, labels: Labels, threshold: float, cap: int) -> 
         better.append(columns)
     first, second = np.concatenate(worse), np.concatenate(better)
     found = cosines(vectors, first, second)
-    sides = found[:, [QUESTIONS, ANSWERS]]
+    sides = found[:, list(SIDES)]
     is_near = ((sides >= np.float32(threshold)) | (sides == BOTH_EMPTY)).all(axis=1) & (sides != BOTH_EMPTY).any(axis=1)
     pairs = join_pairs(labels[first[is_near]], labels[second[is_near]])
     order = np.argsort(pairs)
@@ -86,11 +102,11 @@ def near_within(vectors: Halves, labels: Labels, threshold: float, cap: int) -> 
 
 
 def cosines(vectors: Halves, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> Similarities:
-    """Cosines (pairs, 4) of items `first[i]` and `second[i]`: of questions and answers in their columns of `similarities`
-    (BOTH_EMPTY where neither has any), the same whatever else is compared; the other columns are BOTH_EMPTY."""
+    """Cosines (pairs, 4) of items `first[i]` and `second[i]`: each side in its column of `similarities` (BOTH_EMPTY where
+    neither has any), the same whatever else is compared; WHOLE is BOTH_EMPTY."""
     found = np.full((len(first), 4), BOTH_EMPTY, np.float32)
     sides = vectors.astype(np.float32)
-    for side, column in zip(range(vectors.shape[1]), (QUESTIONS, ANSWERS), strict=False):
+    for side, column in zip(range(vectors.shape[1]), SIDES, strict=False):
         _measure(np.ascontiguousarray(sides[:, side]), first, second, found[:, column])
     return found
 

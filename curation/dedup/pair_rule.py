@@ -90,7 +90,7 @@ def contest(items: Items, rank: Int64s, spec: DedupSpec) -> Contest:
     """The items in order of `rank` (by sample), equal ones found, and who may not be kept together."""
     order = np.argsort(rank[items.sample], kind="stable")
     order = order[items.takes_part[order]]
-    said = _combined(items.pictures[order], items.questions[order], items.answers[order])
+    said = combined(items.pictures[order], items.questions[order], items.answers[order])
     leader = _first_places(said)
     for keys in (items.pictures, items.questions, items.answers):  # a collision of combined keys makes nobody a duplicate
         differs = keys[order[leader]] != keys[order]
@@ -101,7 +101,7 @@ def contest(items: Items, rank: Int64s, spec: DedupSpec) -> Contest:
     labels = np.full(len(items), NOBODY, np.uint32)
     labels[order[entrants]] = label[entrants]
     numbers = items.numbers if spec.same_numbers else np.zeros(len(items), np.uint64)
-    groups = _combined(items.groups, numbers)
+    groups = combined(items.groups, numbers)
     rivals = np.full(len(entrants), NO_GROUP, np.uint32)
     if spec.conflicts == "prefer" and spec.key == "conversation":
         rivals = askers(items, order[entrants])
@@ -111,7 +111,7 @@ def contest(items: Items, rank: Int64s, spec: DedupSpec) -> Contest:
 def askers(items: Items, chosen: Int64s) -> Labels:
     """A group for each chosen item, equal where pictures and question are; NO_GROUP for those that ask alone or without
     pictures: of those the words alone do not say that one answer must be wrong ("Write a poem.")."""
-    asked = _combined(items.pictures[chosen], items.questions[chosen])
+    asked = combined(items.pictures[chosen], items.questions[chosen])
     first = _first_places(asked)
     sizes = np.bincount(first, minlength=len(chosen))
     is_shared = (sizes[first] > 1) & (items.pictures[chosen] != NO_PICTURES)
@@ -126,9 +126,7 @@ def said_alike(items: Items, field: Contest, cap: int) -> tuple[Pairs, Capped]:
     chosen = field.order[field.entrants]
     labels = np.flatnonzero(items.groups[chosen] != items.pictures[chosen]).astype(np.uint32)
     chosen = chosen[labels]
-    pairs, capped = candidate_pairs(
-        _combined(items.groups[chosen], items.questions[chosen], items.answers[chosen]), labels, cap
-    )
+    pairs, capped = candidate_pairs(combined(items.groups[chosen], items.questions[chosen], items.answers[chosen]), labels, cap)
     one, other = (field.order[field.entrants[side]] for side in split_pairs(pairs))
     is_same = (items.questions[one] == items.questions[other]) & (items.answers[one] == items.answers[other])
     return pairs[is_same], capped
@@ -181,11 +179,12 @@ def picture_reuse(items: Items, decided: Outcome) -> dict[str, int]:
     return {"pictures": len(reused), "samples": int(reused["len"].sum())}
 
 
-def _combined(*keys: Hashes) -> Hashes:
-    combined = mix_bits(keys[0])
+def combined(*keys: Hashes) -> Hashes:
+    """One key of several, equal where all of them are."""
+    found = mix_bits(keys[0])
     for key in keys[1:]:
-        combined = mix_bits((combined * np.uint64(3)) ^ key)
-    return combined
+        found = mix_bits((found * np.uint64(3)) ^ key)
+    return found
 
 
 def _first_places(keys: Hashes) -> Int64s:

@@ -14,6 +14,9 @@ Similarities = npt.NDArray[np.float32]
 WHOLE, REMAINDER, QUESTIONS, ANSWERS = 0, 1, 2, 3
 """Columns of `similarities`: all n-grams; those that are no boilerplate; those of the human's turns; of the model's turns."""
 
+PICTURES = REMAINDER
+"""In rows of cosines, which have no WHOLE: that of the pictures."""
+
 BOTH_EMPTY = np.float32(-1)
 """Where neither set has such an n-gram, so that they cannot be told apart by it, nor be called similar."""
 

@@ -9,9 +9,9 @@ import polars as pl
 from curation.dedup.buckets import Labels
 from curation.dedup.exact import STAGE
 from curation.dedup.keepers import CONFLICTING, KEPT, NEAR, NO_GROUP
-from curation.dedup.look_alikes import LookAlikes
+from curation.dedup.look_alikes import NOT_ALIKE, LookAlikes
 from curation.dedup.pair_rule import EXACT, NO_PICTURES, Items, Outcome, States, askers
-from curation.dedup.similarity import ANSWERS, BOTH_EMPTY, QUESTIONS, REMAINDER, WHOLE, Similarities
+from curation.dedup.similarity import ANSWERS, BOTH_EMPTY, PICTURES, QUESTIONS, REMAINDER, WHOLE, Similarities
 from curation.dedup_spec import DedupSpec
 from curation.errors import DropReason
 from curation.tables import Int64s
@@ -146,10 +146,10 @@ def _details(
     twins = decisions.first_item[decisions.twin[rows]] if len(rows) else first
     says_same = (items.questions[first] == items.questions[twins]) & (items.answers[first] == items.answers[twins])
     for place, found in zip(near, measured.of(first[near]).tolist(), strict=True):
-        is_same = says_same[place]
-        details[place] = f"{shown[place]}, " + (
-            f"same normalised {said}" if is_same else f"{_how(found)} {said}: {similarity_text(found)}"
-        )
+        has_cosines = found[WHOLE] == BOTH_EMPTY
+        how = "same normalised" if says_same[place] else "same meaning of" if has_cosines else "near"
+        measures = "" if says_same[place] and not has_cosines else f": {similarity_text(found)}"
+        details[place] = f"{shown[place]}, {how} {said}{measures}"
     for place in np.flatnonzero((state == NEAR) & ~is_whole):
         details[place] = (
             f"{shown[place]}, and every one of its {decisions.num_items[rows[place]]} turns is near one of the twin's"
@@ -179,18 +179,18 @@ def _shown(rows: Int64s, decisions: SampleDecisions, items: Items, looks: LookAl
     if looks is not None:
         bits = looks.differing_bits(rows[has_other], twin[has_other])
         shown[has_other] = [f"pictures look alike (hashes differ in {number} of 64 bits)" for number in bits.tolist()]
+        has_other = has_other[bits == NOT_ALIKE]
+    shown[has_other] = "pictures mean the same"
     return shown
-
-
-def _how(found: list[float]) -> str:
-    return "same meaning of" if found[WHOLE] == BOTH_EMPTY else "near"
 
 
 def similarity_text(found: list[float]) -> str:
     """A pair's similarities in words, by their columns in `similarities`; cosines where it was not compared by n-grams."""
-    parts = (("questions", QUESTIONS), ("answers", ANSWERS), ("without boilerplate", REMAINDER))
+    has_cosines = found[WHOLE] == BOTH_EMPTY
+    rest = ("pictures", PICTURES) if has_cosines else ("without boilerplate", REMAINDER)
+    parts = (("questions", QUESTIONS), ("answers", ANSWERS), rest)
     inside = ", ".join(f"{name} {found[column]:.2f}" for name, column in parts if found[column] != BOTH_EMPTY)
-    return f"cosines {inside}" if found[WHOLE] == BOTH_EMPTY else f"Jaccard {found[WHOLE]:.2f} ({inside})"
+    return f"cosines {inside}" if has_cosines else f"Jaccard {found[WHOLE]:.2f} ({inside})"
 
 
 def removed_turns(samples: pl.DataFrame, items: Items, decided: Outcome, decisions: SampleDecisions) -> pl.DataFrame:

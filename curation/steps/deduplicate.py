@@ -33,7 +33,8 @@ def pool_fingerprint(signatures: Mapping[str, str], spec: DedupSpec | None = Non
         own = spec.model_copy(update={"sources": [name for name in spec.sources if name in signatures]})
         made_of |= {"near_version": NEAR_VERSION, "dedup": own.model_dump()}
         if spec.semantic is not None:  # the same model is the same wherever it lies
-            made_of["dedup"]["semantic"]["model"] = model_fingerprint(Path(spec.semantic.model))
+            semantic = made_of["dedup"]["semantic"]
+            semantic |= {key: model_fingerprint(Path(semantic[key])) for key in ("model", "vision_model") if semantic[key]}
     return fingerprint(made_of)
 
 

@@ -14,11 +14,13 @@ from curation.dedup.boilerplate import boilerplate
 from curation.dedup.buckets import Capped, Pairs, join_pairs, split_pairs
 from curation.dedup.keepers import NOBODY, Sweep
 from curation.dedup.look_alikes import LookAlikes
+from curation.dedup.meaning import PICTURE_SIDE
 from curation.dedup.minhash import Boilerplate
 from curation.dedup.pair_rule import (
     Contest,
     Items,
     Outcome,
+    combined,
     contest,
     outcome,
     picture_reuse,
@@ -29,11 +31,11 @@ from curation.dedup.pair_rule import (
 from curation.dedup.shingles import Hashes
 from curation.dedup.similarity import BOTH_EMPTY, WHOLE, Similarities
 from curation.dedup.verdict_rows import Measured, conflicts, removed_turns, sample_decisions, verdict_rows
-from curation.dedup_spec import DedupSpec
+from curation.dedup_spec import DedupSpec, SemanticSpec
 from curation.near_images import NearImages
 from curation.near_join import ItemFacts, ItemFile, Matches, NearJoin
 from curation.runtime.pool import InProcessPool, Pool
-from curation.semantic_join import SemanticJoin, VectorFile
+from curation.semantic_join import SemanticJoin, SemanticMatches, VectorFile
 from curation.shingle_files import SHINGLES_SUFFIX
 from curation.steps.step import Artefact
 from curation.store import write_table
@@ -109,10 +111,14 @@ class NearPool:
             said, left_out = said_alike(items, field, self.spec.bucket_cap)
             beside.append((said, _said_the_same(len(said))))
             capped += left_out
+        meant: SemanticMatches | None = None
         if self.spec.semantic is not None:
-            meant, left_out = self._semantic.find(ItemFacts(field.labels, field.groups, items.answers), pool)
-            beside.append((meant.pairs, meant.similarities))
+            groups = self._meaning_groups(items, self.spec.semantic)
+            meant, left_out = self._semantic.find(ItemFacts(field.labels, groups, items.answers), pool)
             capped += left_out
+            if self.spec.semantic.vision_model is None:
+                beside.append((meant.pairs, meant.similarities))
+                meant = None
         if capped.buckets:
             self.pool.reporter.note(
                 f"de-duplicate: {capped.buckets:,} buckets of up to {capped.largest:,} texts were over the cap of "
@@ -125,6 +131,8 @@ class NearPool:
                 found = _joined(found, pairs, measured, decided)
             if looks is not None:
                 found = found.taken(show_the_same(items, field, found.worse, found.better, looks))
+            if meant is not None:  # their pictures are the same pixels, or near by the model
+                found = _joined(found, meant.pairs, meant.similarities, decided)
             used = sweep.advance(found.worse, found.better, found.until)
             decided = found.until
             labels.append(found.worse[used])
@@ -157,6 +165,21 @@ class NearPool:
     @cached_property
     def _join(self) -> NearJoin:
         return NearJoin(list(self._item_files()), self._boilerplate(), self.spec, self.work)
+
+    def _meaning_groups(self, items: Items, spec: SemanticSpec) -> Hashes:
+        """By item: only those of one group may mean the same. Pictures that have vectors are left to these; without a vision
+        model they must be the same, or may look alike where that counts; without a text model texts must be equal."""
+        pictures = items.groups if spec.vision_model is None else items.pictures.copy()
+        if spec.vision_model is not None:
+            seen = [
+                np.load(file.path, mmap_mode="r")[:, PICTURE_SIDE, :].any(axis=1)
+                for file in self._semantic.files
+                if file.num_items
+            ]
+            pictures[np.concatenate([np.zeros(0, np.bool_), *seen])] = np.uint64(1)
+        if spec.model is None:
+            return combined(pictures, items.questions, items.answers)
+        return combined(pictures, items.numbers if self.spec.same_numbers else np.zeros_like(pictures))
 
     @cached_property
     def _semantic(self) -> SemanticJoin:

@@ -15,7 +15,7 @@ def written(folder: Path, files: dict[str, str]) -> Path:
 
 
 def test_a_whole_model_has_no_problem(tmp_path: Path):
-    assert model_problem(written(tmp_path, FILES)) is None
+    assert model_problem(written(tmp_path, FILES), "text") is None
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ def test_a_whole_model_has_no_problem(tmp_path: Path):
     ],
 )
 def test_what_is_no_model_is_told(tmp_path: Path, files: dict[str, str], told: str):
-    assert told in str(model_problem(written(tmp_path, files)))
-    assert "no folder" in str(model_problem(tmp_path / "nowhere"))
+    assert told in str(model_problem(written(tmp_path, files), "text"))
+    assert "no folder" in str(model_problem(tmp_path / "nowhere", "vision"))
 
 
 def test_a_fingerprint_is_of_what_is_loaded_wherever_it_lies(tmp_path: Path):

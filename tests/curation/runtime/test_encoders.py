@@ -2,10 +2,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from curation.errors import ConfigurationError
-from curation.runtime.encoders import TextEncoder
-from tests.support.text_models import write_text_model
+from curation.runtime.encoders import TextEncoder, VisionEncoder
+from tests.support.tiny_models import write_text_model, write_vision_model
 
 WORDS = [f"w{number}" for number in range(50)]
 
@@ -64,3 +65,15 @@ def test_weights_that_are_missing_are_not_made_up(model: Path, tmp_path: Path):
     )
     with pytest.raises(ConfigurationError, match=f"1 of its weights are in no .*{gone}"):
         TextEncoder(tmp_path, 64)
+
+
+def test_pictures_that_differ_in_a_pixel_mean_the_same(tmp_path: Path):
+    encoder = VisionEncoder(write_vision_model(tmp_path))
+    first, other = np.random.default_rng(0).integers(0, 256, (2, 40, 30, 3), np.uint8)
+    touched = first.copy()
+    touched[0, 0] = 255 - touched[0, 0]
+    vectors = encoder.encode([Image.fromarray(pixels) for pixels in (first, touched, other)])
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert vectors[0] @ vectors[1] > 0.99
+    assert vectors[0] @ vectors[2] < 0.9
+    assert len(encoder.encode([])) == 0

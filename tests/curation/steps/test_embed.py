@@ -1,11 +1,14 @@
 """Meaning in de-duplication: what a tiny model takes for the same on the same pictures goes, and nothing else."""
 
+import io
 import random
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from curation.catalog import Catalog
 from curation.dedup_spec import DedupSpec
@@ -14,7 +17,7 @@ from curation.mixture import Mixture
 from curation.mixture_file import load_mixture
 from curation.store import Store
 from tests.curation.steps.test_near_pool import WORDS, conversation, world
-from tests.support.text_models import write_text_model
+from tests.support.tiny_models import write_text_model, write_vision_model
 from tests.support.upstream import BackwardsPool, Built, NotingPool, build, rows
 
 
@@ -142,3 +145,57 @@ def test_a_model_that_is_missing_is_told_before_any_work(tmp_path: Path):
     ) as problem:
         load_mixture(path, catalog)
     assert problem.value.exit_code == 2
+
+
+@pytest.fixture(scope="module")
+def vision_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_vision_model(tmp_path_factory.mktemp("vision")))
+
+
+def noise(seed: int, touched: int = 0) -> bytes:
+    """A picture of noise, of which some pixels were touched."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (40, 30, 3), np.uint8)
+    pixels.reshape(-1, 3)[:touched] ^= 255
+    handle = io.BytesIO()
+    Image.fromarray(pixels).save(handle, "png")
+    return handle.getvalue()
+
+
+def shown(*records: tuple[str, str, list[str]]) -> list[dict[str, Any]]:
+    return [
+        conversation(number, ["<image>\n" * len(images) + question, answer]) | {"image": images}
+        for number, (question, answer, images) in enumerate(records)
+    ]
+
+
+ONE, TOUCHED, OTHER = ["3.png"], ["4.png"], ["5.png"]
+PICTURED = {
+    "one": shown(
+        (QUESTION, ANSWER, ONE),
+        (QUESTION, ANSWER, TOUCHED),
+        (QUESTION, ANSWER, OTHER),
+        (shuffled(QUESTION, 8), shuffled(ANSWER, 9), TOUCHED),
+        (QUESTION, ANSWER, [*ONE, *OTHER]),
+        (QUESTION, ANSWER, [*TOUCHED, *OTHER]),
+        (" ".join(WORDS[18:29]), WORDS[3], TOUCHED),
+    )
+}
+
+
+@pytest.mark.parametrize("has_words", [False, True])
+def test_pictures_that_a_vision_model_takes_for_the_same_count_as_the_same(
+    tmp_path: Path, model: str, vision_model: str, has_words: bool
+):
+    catalog, store = world(tmp_path / "upstream", PICTURED), Store.open(str(tmp_path / "root"))
+    for number, data in ((3, noise(1)), (4, noise(1, touched=1)), (5, noise(2))):
+        (tmp_path / "upstream" / "pictures" / f"{number}.png").write_bytes(data)
+    settings = {"vision_model": vision_model, "threshold": 0.98} | ({"model": model} if has_words else {})
+    spec = DedupSpec.model_validate({"semantic": settings})
+    release = build(catalog, store, Mixture(name="all", dedup=spec))
+    found = {number: row for (_, number), row in decided(release).items()}
+    alike = {"0", "1", "3"} if has_words else {"0", "1"}
+    assert {number for number, row in found.items() if row[0] == "keep"} - alike == {"2", "4", "5", "6"} | ({"3"} - alike)
+    dropped = [row for row in found.values() if row[0] == "drop"]
+    assert len(dropped) == len(alike) - 1
+    assert {row[1] for row in dropped} == {"semantic_duplicate"}
+    assert any(re.search(r"pictures mean the same, same normalised turns: .*pictures (0.9|1.0)", row[2]) for row in dropped)
