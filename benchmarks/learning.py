@@ -76,7 +76,7 @@ def learn(folder: Path, connector: str, *, num_train_steps: int | None = None) -
             made = collate(given)
             with torch.no_grad():
                 out = model(made.layout, made.pixels, made.image_sizes)
-            is_right = (out.is_right.sum(dim=1) == out.num_targets).tolist()
+            is_right = (out.num_right == out.num_targets).tolist()
             counts.update(source for source, right in zip(made.sources, is_right, strict=True) if right)
     return Accuracy(
         seen=seen.total() / asked.total(),

@@ -24,6 +24,7 @@ from training.model.connector import Connector, ConnectorShape
 from training.model.mlp import MlpConnector
 from training.model.names import has_sampler_rate, is_adapter, is_tower, named_parameters
 from training.model.towers import Tower, backbone_row, build_tower, plain_row
+from training.packing import PackedStream
 from training.reader import SampleStream
 from training.stream import MixtureStream, ShardStream
 from training.tokenizers import load_tokenizer
@@ -125,7 +126,17 @@ def _check_vocabulary(found: int, needed: int) -> None:
 
 
 def build_stream(config: RunConfig) -> SampleStream:
-    """The stream of the run's release, releases or weighted releases."""
+    """The stream of the run's release, releases or weighted releases: of samples, or of packs where settings say so."""
+    stream = _sample_stream(config)
+    if config.data.packing is None:
+        return stream
+    side = config.model.image_side
+    return PackedStream(
+        stream, max_tokens=config.text.max_tokens, window=config.data.packing, tokens_per_image=side * (side + 1)
+    )
+
+
+def _sample_stream(config: RunConfig) -> SampleStream:
     data = config.data
     options = data.stream_options(
         seed=config.seed, batch_size=config.optimisation.batch_size, global_batch=global_batch_size(config)
@@ -165,6 +176,7 @@ def build_collator(config: RunConfig, tokenizer: PreTrainedTokenizerBase, towers
         image_side=config.model.image_side,
         image_layout=config.model.image_layout,
         max_tokens=config.text.max_tokens,
+        is_packed=config.data.packing is not None,
     )
 
 

@@ -157,6 +157,12 @@ class RunConfig(Settings):
     optimisation: OptimisationConfig = OptimisationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
 
+    @model_validator(mode="after")
+    def _packs_are_cropped(self) -> "RunConfig":
+        if self.data.packing is not None and self.model.image_layout is not ImageLayout.CROPPED:
+            raise ValueError("data.packing needs model.image_layout cropped, where no place of a sample is masked")
+        return self
+
     def fingerprint(self) -> str:
         """Hash of the settings that decide what is trained on what: two runs of the same one are the same run.
 

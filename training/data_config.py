@@ -46,6 +46,7 @@ class DataConfig(Settings):
     """How samples are streamed; `num_samples`, `at_end` and `schedule` are for weighted releases.
 
     `keep` is a Parquet file with a column `sample_id`, or a condition: index columns, each with a list of values or a range.
+    `packing` lays several samples into a row of `text.max_tokens`, chosen inside windows of that many samples.
     `side_px` lets JPEGs be decoded smaller where that still covers this side. `text_only` allows releases without an image.
     """
 
@@ -54,6 +55,7 @@ class DataConfig(Settings):
     tail: Tail = Tail.EVEN
     keep: Path | Condition | None = None
     group: GroupConfig | None = None
+    packing: Positive | None = None
     decode: Literal["pil", "turbo"] = "pil"
     side_px: Positive | None = None
     num_samples: Positive | None = None
@@ -68,6 +70,12 @@ class DataConfig(Settings):
     def _skip_needs_one_process(self) -> "DataConfig":
         if self.on_error == "skip" and self.num_workers:
             raise ValueError("on_error 'skip' needs num_workers 0, or positions could not be counted exactly")
+        return self
+
+    @model_validator(mode="after")
+    def _one_arrangement(self) -> "DataConfig":
+        if self.group is not None and self.packing is not None:
+            raise ValueError("give either group or packing: rows that are full have no use for samples of like length")
         return self
 
     @model_validator(mode="after")

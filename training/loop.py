@@ -229,10 +229,8 @@ class Trainer:
             with self._autocast():
                 out: Output = self._module(batch.layout, batch.pixels, batch.image_sizes)
             (out.loss * share).backward()  # type: ignore[no-untyped-call]
-        losses = out.token_losses.sum(dim=1).tolist()
-        for source, category, loss, count in zip(
-            batch.sources, batch.categories, losses, out.num_targets.tolist(), strict=True
-        ):
+        figures = (out.sample_losses.tolist(), out.num_targets.tolist())
+        for source, category, loss, count in zip(batch.sources, batch.categories, *figures, strict=True):
             tally.add(source, category, loss, count)
         tally.num_tokens += int(batch.layout.attention_BT.sum())
         tally.too_long += len(batch.too_long)

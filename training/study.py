@@ -37,7 +37,9 @@ def study_runs() -> Iterator[tuple[str, dict[str, Any]]]:
             for is_trained in (False, True):
                 name = f"{backbone}/tune-{samples // 1000}k-{'trained' if is_trained else 'frozen'}"
                 start = {"start_from": f"runs/study/{adapter}/export"} if samples else {}
-                yield name, start | _common(backbone, name, is_trained=is_trained) | {"stage": 2} | _rates(2e-5, 0.03)
+                tuning = _common(backbone, name, is_trained=is_trained) | {"stage": 2} | _rates(2e-5, 0.03)
+                tuning["data"] |= {"group": {"batch": _BATCH, "tokens_per_image": 576}}
+                yield name, start | tuning
 
 
 def _adapter(backbone: str, name: str, samples: int) -> dict[str, Any]:

@@ -86,3 +86,17 @@ def test_unusable_conversations_name_the_sample():
 def test_batches_move_as_a_whole():
     moved = collator()([sample("a", (9, 9))]).to(torch.device("meta"))
     assert {moved.layout.origin_BT.device.type, moved.pixels[0].device.type, moved.layout.text_W.device.type} == {"meta"}
+
+
+def test_packs_are_packed_anew_by_their_true_lengths():
+    samples = [sample(name, *[(9, 9)] * (name in "ac")) for name in "abcde"]
+    alone = collator()(samples)
+    lengths = alone.layout.attention_BT.sum(dim=1)
+    limit = int(lengths.max()) + int(lengths.min())
+    batch = collator(is_packed=True, max_tokens=limit)([samples[:4], samples[4:]])
+    assert (batch.num_given, sorted(batch.sample_ids)) == (2, list("abcde"))
+    assert batch.layout.attention_BT.sum() == lengths.sum(), "no sample is cut because of another"
+    assert len(batch.layout.origin_BT) < 5
+    assert batch.layout.origin_BT.shape[1] <= limit
+    assert torch.equal(batch.layout.samples_BT.unique(), torch.arange(-1, 5)[-len(batch.layout.samples_BT.unique()) :])
+    assert [len(batch.pixels[0]), len(batch.image_sizes)] == [2, 2]

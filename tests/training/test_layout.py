@@ -35,3 +35,14 @@ def test_markers_and_images_must_agree():
 
 def test_an_empty_batch_is_empty():
     assert lay_out([], [], []).origin_BT.shape == (0, 0)
+
+
+def test_samples_that_share_a_row_begin_anew():
+    first, second = ids(7, IMAGE_ID, 8), ids(9, 5)
+    layout = lay_out([first, second, ids(4)], [first, second, ids(4)], [[2], [], []], row_sizes=[2, 1])
+    assert layout.is_packed
+    assert layout.origin_BT.tolist() == [[0, 5, 6, 1, 2, 3], [4, 7, 7, 7, 7, 7]]
+    assert layout.positions_BT.tolist() == [[0, 1, 2, 3, 0, 1], [0] * 6]
+    assert layout.samples_BT.tolist() == [[0, 0, 0, 0, 1, 1], [2, -1, -1, -1, -1, -1]]
+    assert layout.labels_BT.tolist() == [[7, -100, -100, 8, -100, 5], [4, -100, -100, -100, -100, -100]]
+    assert not lay_out([first, second], [first, second], [[2], []]).is_packed

@@ -26,6 +26,10 @@ def trainer(demo_release, output, **changes):
     return Trainer(RunConfig.model_validate(run_settings(**{"release": str(demo_release), "output": output} | changes)))
 
 
+def without(settings, key):
+    return {name: value for name, value in settings.items() if name != key}
+
+
 class Stop(Exception):
     pass
 
@@ -66,6 +70,40 @@ def test_a_stopped_run_goes_on_bit_for_bit(demo_release, tmp_path, steps):
     expected = weights(tmp_path / "whole")
     assert all(torch.equal(value, expected[name]) for name, value in weights(tmp_path / "cut").items())
     assert timeless(tmp_path / "whole") == timeless(tmp_path / "cut")
+
+
+ARRANGED = {
+    "groups": {"data": {"group": {"batch": 4, "batches_a_window": 3}}},
+    "packs": {"data": {"packing": 16}, "text": {"max_tokens": 160}, "optimisation": {"batch_size": 1}},
+}
+
+
+@pytest.mark.parametrize("arrangement", ARRANGED)
+def test_arranged_samples_come_once_and_go_on_bit_for_bit(demo_release, tmp_path, arrangement):
+    """Stopped behind the checkpoint of step 3, within the first epoch of 26 samples."""
+    chosen = ARRANGED[arrangement]
+    chosen = chosen | {"optimisation": chosen.get("optimisation", {}) | {"num_train_steps": None}}
+    whole = trainer(demo_release, tmp_path / "whole", **chosen)
+    report = whole.train(ignore)
+    assert 4 < report.num_train_steps < 13
+    assert sum(report.samples_by_category.values()) == 26
+    with pytest.raises(Stop):
+        trainer(demo_release, tmp_path / "cut", **chosen).train(stop_at(4))
+    again = trainer(demo_release, tmp_path / "cut", data=chosen["data"] | {"num_workers": 1}, **without(chosen, "data"))
+    assert again.train(ignore).last_loss == report.last_loss
+    assert timeless(tmp_path / "whole") == timeless(tmp_path / "cut")
+
+
+def test_packs_have_few_empty_places(demo_release, tmp_path):
+    """The same samples as one by one, in fewer rows."""
+    layouts = {}
+    for name, chosen in {"rows": {}, "packs": ARRANGED["packs"]}.items():
+        run = trainer(demo_release, tmp_path / name, **chosen | {"optimisation": {"batch_size": 26}})
+        layouts[name] = run._collator(list(run.stream)).layout
+    assert layouts["packs"].num_samples == layouts["rows"].num_samples == 26
+    assert len(layouts["packs"].origin_BT) < 20
+    filled = {name: float(layout.attention_BT.float().mean()) for name, layout in layouts.items()}
+    assert filled["packs"] > max(0.85, filled["rows"])
 
 
 def test_workers_change_nothing(demo_release, tmp_path):

@@ -5,8 +5,8 @@ start + j * stride, sampler j updates the image cells, wherever they stand in th
 training, in scoring and in the prefill of generation alike; the published GPU path leaves them out by mistake (a defect of
 that code, not of its models), so its losses differ. transformers checkpoints a layer's `forward`, so hooks run once a pass.
 
-Shapes: B samples, T places, H width of the language model, V image tokens of the batch, N image cells, P trained places,
-Y vocabulary.
+Shapes: B rows of S samples, T places, H width of the language model, V image tokens of the batch, N image cells, P trained
+places, Y vocabulary.
 """
 # ruff: noqa: N803, N806, N815 - names carry the shape suffixes above
 
@@ -43,13 +43,13 @@ class SamplerPlaces:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Output:
-    """`loss` is the mean over trained tokens, 0 where there are none; `token_losses` [B, T-1] are 0 where nothing is trained
-    and `is_right` [B, T-1] tells where a trained token was the likeliest; `num_targets` [B] counts trained tokens a sample."""
+    """`loss` is the mean over trained tokens, 0 where there are none. By sample [S]: `sample_losses` sums those of its trained
+    tokens, `num_targets` counts them, `num_right` those that were the likeliest of all."""
 
     loss: Tensor
-    token_losses: Tensor
-    is_right: Tensor
+    sample_losses: Tensor
     num_targets: Tensor
+    num_right: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,15 +164,14 @@ class Cambrian(nn.Module):
 
     def score(self, layout: Layout, features: Sequence[Tensor], image_sizes: Sequence[ImageSize]) -> Output:
         """As `forward`, from tower features [I, L_i, F_i]."""
-        num_samples = len(layout.origin_BT)
+        num_samples = layout.num_samples
         if not num_samples:
             layout = _one_place(layout.text_W.device)
         hidden_BTH = self._hidden(layout, features, image_sizes)
         out = self._score(hidden_BTH, layout, with_images=bool(image_sizes))
         if num_samples:
             return out
-        nothing = out.token_losses[:0]
-        return Output(loss=out.loss, token_losses=nothing, is_right=nothing.bool(), num_targets=out.num_targets[:0])
+        return Output(loss=out.loss, **{name: getattr(out, name)[:0] for name in ("sample_losses", "num_targets", "num_right")})
 
     def logits(self, layout: Layout, features: Sequence[Tensor], image_sizes: Sequence[ImageSize]) -> Tensor:
         """Logits [B, T, Y] in float32, from tower features."""
@@ -192,10 +191,13 @@ class Cambrian(nn.Module):
         return ids
 
     def _hidden(self, layout: Layout, features: Sequence[Tensor], image_sizes: Sequence[ImageSize]) -> Tensor:
+        """Hidden states [B, T, H]. transformers takes positions that begin anew, where no mask is given, for packed samples and
+        lets none attend to another; the places behind the last one are then samples of their own.
+        """
         with self._embedded(layout, features, image_sizes) as embeds_BTH:
             hidden: Tensor = self._decoder()(
                 inputs_embeds=embeds_BTH,
-                attention_mask=layout.attention_BT,
+                attention_mask=None if layout.is_packed else layout.attention_BT,
                 position_ids=layout.positions_BT,
                 use_cache=False,
             ).last_hidden_state
@@ -251,11 +253,18 @@ class Cambrian(nn.Module):
         if not with_images:  # every rank must have a gradient for every parameter
             unused = [*self.connector.parameters(), *(p for tower in self._towers for p in tower.parameters())]
             loss = loss + sum((p.sum() * 0 for p in unused if p.requires_grad), start=loss.new_zeros(()))
-        token_losses = losses_P.detach().new_zeros(targets.shape)
-        token_losses[is_target] = losses_P.detach()
-        is_right = torch.zeros_like(is_target)
-        is_right[is_target] = logits_PY.argmax(dim=-1) == targets[is_target]
-        return Output(loss=loss, token_losses=token_losses, is_right=is_right, num_targets=is_target.sum(dim=1))
+        owners_P = layout.samples_BT[:, 1:][is_target]
+        is_right_P = logits_PY.argmax(dim=-1) == targets[is_target]
+
+        def by_sample(values_P: Tensor) -> Tensor:
+            return values_P.new_zeros(layout.num_samples).index_add(0, owners_P, values_P)
+
+        return Output(
+            loss=loss,
+            sample_losses=by_sample(losses_P.detach()),
+            num_targets=by_sample(torch.ones_like(owners_P)),
+            num_right=by_sample(is_right_P.long()),
+        )
 
 
 def move_layout(layout: Layout, device: torch.device) -> Layout:

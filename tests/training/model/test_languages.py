@@ -5,7 +5,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from training.errors import ConfigError
-from training.layout import IMAGE_ID, lay_out
+from training.layout import IGNORE_ID, IMAGE_ID, lay_out
 from training.model.cambrian import Cambrian, SamplerPlaces
 from training.model.connector import Connector, ConnectorShape
 from training.model.geometry import num_image_tokens
@@ -117,3 +117,27 @@ def test_a_model_without_decoder_layers_is_named():
     shape = ConnectorShape(tower_widths=(4,), tower_sides=(2,), language_dim=32, hidden_dim=16, query_sides=(2,), image_side=2)
     with pytest.raises(ConfigError, match="'gpt2' has no list of decoder layers"):
         Cambrian([], Connector(shape), AutoModelForCausalLM.from_config(config))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_samples_know_nothing_of_each_other(kind):
+    """Two samples with images and two without in two rows: losses and gradients of the four in rows of their own."""
+    model = build(kind)
+    ids = [torch.tensor(one) for one in ([1, IMAGE_ID, 5, 6, 7], [8, 2], [2, 3, IMAGE_ID, 9], [4, 5, 6])]
+    labels = [torch.where(one == IMAGE_ID, IGNORE_ID, one) for one in ids]
+    lengths = [[num_image_tokens(SIZES[0], 2)], [], [num_image_tokens(SIZES[1], 2)], []]
+    _, pixels, _ = batch()
+    outputs, gradients = [], []
+    for rows in (None, [3, 1]):
+        out = model(lay_out(ids, labels, lengths, row_sizes=rows), pixels, SIZES)
+        model.zero_grad()
+        out.loss.backward()
+        outputs.append(out)
+        gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+    alone, packed = outputs
+    assert packed.num_targets.tolist() == alone.num_targets.tolist() == [3, 1, 2, 2]
+    torch.testing.assert_close(packed.loss, alone.loss)
+    torch.testing.assert_close(packed.sample_losses, alone.sample_losses)
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[1].items():
+        torch.testing.assert_close(gradient, gradients[0][name], atol=1e-6, rtol=1e-4)
