@@ -80,6 +80,55 @@ def timm_vit(
     return norm(w, "norm", x, eps)
 
 
+def timm_eva02(
+    w: Weights,
+    image: torch.Tensor,
+    *,
+    width: int,
+    depth: int,
+    heads: int,
+    patch: int,
+    mlp: int,
+    rope_side: int,
+    eps: float = 1e-6,
+) -> torch.Tensor:
+    """timm's Eva.forward_features (EVA-02 of EVA-CLIP) of one image [3, S, S]: all tokens. Patches turn pair by pair."""
+    x = patches(w, "patch_embed.proj", image, patch, width)
+    side = round(len(x) ** 0.5)
+    x = torch.cat([w("cls_token", 1, 1, width)[0], x])
+    x = x + w("pos_embed", 1, len(x), width)[0]
+    for number in range(depth):
+        name = f"blocks.{number}"
+        hidden = norm(w, f"{name}.norm1", x, eps)
+        q = linear(w, f"{name}.attn.q_proj", hidden, width)
+        k = hidden @ w(f"{name}.attn.k_proj.weight", width, width).T
+        v = linear(w, f"{name}.attn.v_proj", hidden, width)
+        q, k = (turn_patches(one, side, rope_side, width // heads) for one in (q, k))
+        attended = norm(w, f"{name}.attn.norm", attend(q, k, v, heads), eps)
+        x = x + linear(w, f"{name}.attn.proj", attended, width)
+        hidden = norm(w, f"{name}.norm2", x, eps)
+        gate, up = linear(w, f"{name}.mlp.fc1_g", hidden, mlp), linear(w, f"{name}.mlp.fc1_x", hidden, mlp)
+        x = x + linear(w, f"{name}.mlp.fc2", norm(w, f"{name}.mlp.norm", gate * torch.sigmoid(gate) * up, eps), width)
+    return norm(w, "norm", x, eps)
+
+
+def turn_patches(x: torch.Tensor, side: int, rope_side: int, head_width: int) -> torch.Tensor:
+    """Rotary positions, complex number by complex number: in each head the first half of the pairs turns with a patch's row,
+    the second with its column; the class token stays."""
+    out = x.clone()
+    pairs = head_width // 2
+    for patch in range(side * side):
+        places = (patch // side * rope_side / side, patch % side * rope_side / side)
+        for first in range(0, x.shape[-1], 2):
+            pair = first % head_width // 2
+            angle = places[pair >= pairs // 2] * 10_000 ** -(pair % (pairs // 2) / (pairs // 2))
+            turned = torch.complex(x[patch + 1, first], x[patch + 1, first + 1]) * torch.polar(
+                torch.tensor(1.0), torch.tensor(float(angle))
+            )
+            out[patch + 1, first], out[patch + 1, first + 1] = turned.real, turned.imag
+    return out
+
+
 def open_clip_vit(
     w: Weights, image: torch.Tensor, *, width: int, depth: int, heads: int, patch: int, mlp: int
 ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,8 +1,7 @@
 """The encoders of the paper's study and of its released models: one row each, sizes as published.
 
-Rows say which transformers module runs an encoder, in what size, and how it wants its images; weights come from a local folder
-(transformers) or file (open_clip, timm). An encoder that neither library offers without torchvision or another dependency is
-listed with the reason.
+Rows say which module runs an encoder, in what size, and how it wants its images; weights come from a local folder
+(transformers) or file (open_clip, timm). An encoder that neither library has is listed with the reason.
 """
 
 from collections.abc import Mapping
@@ -39,6 +38,7 @@ COLOURS: dict[TowerKind, Colours] = {
     TowerKind.IJEPA: IMAGENET_COLOURS,
     TowerKind.SAM: IMAGENET_COLOURS,
     TowerKind.DPT: HALF_COLOURS,
+    TowerKind.EVA02: CLIP_COLOURS,
 }
 """Of a tower that names no backbone."""
 
@@ -94,6 +94,7 @@ BACKBONES: dict[str, Backbone] = {
     "clip-l14-336": _row(TowerKind.CLIP, _LANGUAGE, 336, 24, _L14 | _QUICK),
     "dfn-l14-224": _row(TowerKind.OPEN_CLIP, _LANGUAGE, 224, 16, _L14 | _QUICK),
     "dfn-h14-378": _row(TowerKind.OPEN_CLIP, _LANGUAGE, 378, 27, _H14 | _QUICK),
+    "eva02-l14-336": _row(TowerKind.EVA02, _LANGUAGE, 336, 24, _vit(1024, 24, 16, 14, 2730, rope_side=16)),
     # timm runs these with the exact GELU, transformers' own conversion with the tanh form; the published models used timm
     "siglip-l16-384": _row(TowerKind.SIGLIP, _LANGUAGE, 384, 24, _L16 | {"hidden_act": "gelu"}),
     "siglip-so400m-384": _row(TowerKind.SIGLIP, _LANGUAGE, 384, 27, _vit(1152, 27, 16, 14, 4304, hidden_act="gelu")),
@@ -115,7 +116,6 @@ BACKBONES: dict[str, Backbone] = {
     "midas-l16-384": _row(TowerKind.DPT, _DEPTH, 384, 24, _L16),
 }
 UNAVAILABLE: dict[str, str] = {
-    "eva02-l14-336": "transformers has no EVA-02, and timm, which has, imports torchvision",
-    "diffusion-21-512": "transformers has no diffusion UNet; it would need diffusers",
+    "diffusion-21-512": "neither transformers nor timm has the UNet of Stable Diffusion 2.1 with the autoencoder before it",
 }
-"""The rest of the paper's 23, and why they do not run here."""
+"""The rest of the paper's 23, and why it does not run here."""

@@ -28,6 +28,7 @@ class TowerKind(StrEnum):
     IJEPA = "ijepa"
     SAM = "sam"
     DPT = "dpt"
+    EVA02 = "eva02"
 
 
 Rules = tuple[tuple[str, str], ...]
@@ -75,6 +76,7 @@ _TIMM_CONVNEXT: Rules = (
     (r"^stages\.(\d+)\.blocks\.(\d+)\.norm\.", r"encoder.stages.\1.layers.\2.layernorm."),
     (r"^stages\.(\d+)\.blocks\.(\d+)\.mlp\.fc(\d)\.", r"encoder.stages.\1.layers.\2.pwconv\3."),
 )
+_TIMM_EVA02: Rules = ((r"^(cls_token$|pos_embed$|patch_embed\.|blocks\.|norm\.)", r"\1"),)
 _OPEN_CLIP: Rules = (
     (r"^class_embedding$", "embeddings.class_embedding"),
     (r"^positional_embedding$", "embeddings.position_embedding.weight"),
@@ -95,6 +97,7 @@ _RULES: dict[TowerKind, Rules] = {
     TowerKind.CONVNEXT: _TIMM_CONVNEXT,
     TowerKind.VIT: _TIMM_VIT,
     TowerKind.IJEPA: _TIMM_VIT,
+    TowerKind.EVA02: _TIMM_EVA02,
 }
 _JOINED = {"qkv.": ("q_proj.", "k_proj.", "v_proj."), "gate_up.": ("gate_proj.", "up_proj.")}
 

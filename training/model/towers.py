@@ -1,10 +1,11 @@
-"""The vision encoders: each a transformers model behind one interface, pixels in, a square grid of tokens out.
+"""The vision encoders: each a transformers model, or one shaped like them, behind one interface: pixels in, a square grid of
+tokens out.
 
 Which output is taken follows the published code: CLIP the layer before the last without its class token, encoders of
-open_clip their last layer normalised without it, SigLIP and I-JEPA the final one, DINOv2 and plain ViTs the final one without
-the class token, SAM its last layer before the neck, DPT its last layer unnormalised, ConvNeXt every stage resampled to one
-grid and joined on channels. Frozen towers run without gradients, and the model keeps them outside its parameters, so that no
-checkpoint or optimiser holds them; trained ones are part of it.
+open_clip their last layer normalised without it, SigLIP and I-JEPA the final one, DINOv2, EVA-02 and plain ViTs the final
+one without the class token, SAM its last layer before the neck, DPT its last layer unnormalised, ConvNeXt every stage
+resampled to one grid and joined on channels. Frozen towers run without gradients, and the model keeps them outside its
+parameters, so that no checkpoint or optimiser holds them; trained ones are part of it.
 
 Shapes: B images, C channels, S pixels a side, L = grid_side ** 2 tokens, F feature width.
 """
@@ -42,6 +43,7 @@ from transformers import (
 
 from training.errors import CheckpointError, ConfigError
 from training.model.backbones import BACKBONES, COLOURS, UNAVAILABLE, Backbone
+from training.model.eva02 import Eva02Config, Eva02Model
 from training.model.preprocess import ImageSpec
 from training.model.published import TowerKind, from_published_names, load_published
 
@@ -55,6 +57,7 @@ _CLASSES: dict[TowerKind, tuple[type[PretrainedConfig], type[PreTrainedModel]]] 
     TowerKind.IJEPA: (IJepaConfig, IJepaModel),
     TowerKind.SAM: (SamVisionConfig, SamVisionModel),
     TowerKind.DPT: (DPTConfig, DPTModel),
+    TowerKind.EVA02: (Eva02Config, Eva02Model),
 }
 _UNUSED_PARTS = ("pooler", "head", "neck")
 """Parts of the modules after what is taken: not kept."""
@@ -123,7 +126,7 @@ class Tower(nn.Module):
                 return output.hidden_states[-1].flatten(1, 2)  # type: ignore[no-any-return]
             case TowerKind.DPT:
                 return output.hidden_states[-1][:, 1:]  # type: ignore[no-any-return]
-            case TowerKind.DINOV2 | TowerKind.VIT:
+            case TowerKind.DINOV2 | TowerKind.VIT | TowerKind.EVA02:
                 return last[:, 1:]
         return last
 

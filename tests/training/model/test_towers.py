@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.support.encoders import Weights, open_clip_vit, timm_convnext, timm_vit
+from tests.support.encoders import Weights, open_clip_vit, timm_convnext, timm_eva02, timm_vit
 from tests.support.golden import Golden
 from training.errors import CheckpointError, ConfigError
 from training.model.backbones import BACKBONES, UNAVAILABLE
@@ -28,6 +28,7 @@ CONFIGS = {
     TowerKind.IJEPA: SMALL | {"patch_size": 8},
     TowerKind.SAM: SMALL | {"patch_size": 8, "window_size": 2, "global_attn_indexes": [1], "num_pos_feats": 8},
     TowerKind.DPT: SMALL | {"patch_size": 8, "backbone_out_indices": [0, 1, 1, 1]},
+    TowerKind.EVA02: SMALL | {"patch_size": 8, "rope_side": 3},
 }
 
 
@@ -86,8 +87,8 @@ def test_wrong_settings_are_named(tmp_path):
         small_tower(TowerKind.CLIP, path=tmp_path, weights=tmp_path)
     with pytest.raises(ConfigError, match="no backbone 'resnet'; valid are clip-l14-336"):
         backbone_row("resnet")
-    with pytest.raises(ConfigError, match="torchvision"):
-        backbone_row("eva02-l14-336")
+    with pytest.raises(ConfigError, match="neither transformers nor timm"):
+        backbone_row("diffusion-21-512")
 
 
 def test_padding_colours_are_the_published_ones():
@@ -131,6 +132,17 @@ def test_vit_weights_of_timm_run_the_same(tmp_path, kind):
     row = plain_row(kind, side_px=32, grid_side=4, config=CONFIGS[kind] | {"layer_norm_eps": 1e-6})
     tower = build_tower(row, grid_side=4, weights=published(tmp_path, weights))
     torch.testing.assert_close(tower(IMAGE.unsqueeze(0))[0], expected, **CLOSE)
+
+
+def test_eva02_weights_of_timm_run_the_same(tmp_path):
+    weights = Weights()
+    expected = timm_eva02(weights, IMAGE, **VIT, rope_side=3)[1:]
+    weights("head.weight", 8, 16)  # of the contrastive training, left aside
+    tower = small_tower(TowerKind.EVA02, weights=published(tmp_path, weights, "visual.trunk."))
+    torch.testing.assert_close(tower(IMAGE.unsqueeze(0))[0], expected, **CLOSE)
+    tower.backbone.save_pretrained(tmp_path / "folder")
+    again = small_tower(TowerKind.EVA02, path=tmp_path / "folder")
+    assert torch.equal(again(IMAGE.unsqueeze(0)), tower(IMAGE.unsqueeze(0)))
 
 
 @pytest.mark.parametrize("is_swiglu", [False, True])
