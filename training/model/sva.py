@@ -18,6 +18,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +67,10 @@ class _Cells:
     key_NHE: Tensor
     value_NHE: Tensor
 
+    @property
+    def row_bytes(self) -> int:
+        return self.key_NHE[0:1].nbytes
+
     def blocks(self, rows: int) -> "Iterator[_Cells]":
         return map(_Cells, torch.split(self.key_NHE, rows), torch.split(self.value_NHE, rows))
 
@@ -84,6 +89,10 @@ class _Regions:
     place_MF: Tensor
     key: _Projection
     value: _Projection
+
+    @property
+    def row_bytes(self) -> int:
+        return self.features_NMF[0:1].nbytes
 
     def blocks(self, rows: int) -> "Iterator[_Regions]":
         """Some rows at a time, with normalised keys."""
@@ -111,12 +120,33 @@ def _attend(query_NHE: Tensor, encoders: Sequence[_Cells | _Regions], mask_NM: T
     return reduce(torch.add, [encoder.mix(x) for encoder, x in zip(encoders, weights, strict=True)])
 
 
+def _attend_in_blocks(query_NHE: Tensor, encoders: Sequence[_Cells | _Regions], mask_NM: Tensor | None) -> Tensor:
+    """`_attend` for all rows: on a CPU as many at a time as have keys that stay in its cache."""
+    rows = max(1, len(query_NHE))
+    if query_NHE.device.type == "cpu":
+        rows = min(rows, *(max(1, BLOCK_BYTES // max(1, encoder.row_bytes)) for encoder in encoders))
+    queries = torch.split(query_NHE, rows)
+    masks = [None] * len(queries) if mask_NM is None else torch.split(mask_NM, rows)
+    blocks = zip(queries, zip(*(encoder.blocks(rows) for encoder in encoders), strict=True), masks, strict=True)
+    return torch.cat([_attend(*block) for block in blocks])
+
+
+def _heads(x_ND: Tensor) -> Tensor:
+    return x_ND.unflatten(-1, (NUM_HEADS, -1))  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _by_heads(projection: nn.Module) -> _Projection:
+    norm, linear = projection.children()
+    assert isinstance(norm, nn.LayerNorm) and isinstance(linear, nn.Linear)
+    weight, shift = linear.weight * norm.weight, linear.weight @ norm.bias
+    return _Projection(weight.unflatten(0, (NUM_HEADS, -1)), shift.unflatten(0, (NUM_HEADS, -1)))  # type: ignore[no-untyped-call]
+
+
 class RegionAttention(nn.Module):
     """One query a row over the keys of all encoders under one softmax."""
 
     def __init__(self, kv_dims: Sequence[int], hidden_dim: int) -> None:
         super().__init__()
-        self.head_dim = hidden_dim // NUM_HEADS
         self.q_proj = _normed_linear(hidden_dim, hidden_dim)
         for i, kv_dim in enumerate(kv_dims):
             self.add_module(f"k_proj_{i}", _normed_linear(kv_dim, hidden_dim))
@@ -129,41 +159,35 @@ class RegionAttention(nn.Module):
         """Attend from hidden [N, D] to features [N, M_i, F_i] with places [M_i, F_i] where M_i > 1; the mask [N, sum M_i] is
         True where a key counts. Gives [N, D].
         """
-        query_NHE = self._heads(self.q_proj(hidden_ND)) / math.sqrt(self.head_dim)
-        encoders = [
-            self._cells(i, x) if place is None else _Regions(x, place, self._projection("k", i), self._projection("v", i))
-            for i, (x, place) in enumerate(zip(features, places, strict=True))
-        ]
-        rows = _rows_a_block(features)
-        queries = torch.split(query_NHE, rows)
-        masks = [None] * len(queries) if mask_NM is None else torch.split(mask_NM, rows)
-        blocks = zip(queries, zip(*(encoder.blocks(rows) for encoder in encoders), strict=True), masks, strict=True)
-        attended_NHE = torch.cat([_attend(*block) for block in blocks])
-        attended_ND: Tensor = self.o_proj(attended_NHE.flatten(-2))
+        query_NHE = _heads(self.q_proj(hidden_ND)) / math.sqrt(hidden_ND.shape[1] // NUM_HEADS)
+        encoders = [self._encoder(i, x, place) for i, (x, place) in enumerate(zip(features, places, strict=True))]
+        attended_ND: Tensor = self.o_proj(_attend_in_blocks(query_NHE, encoders, mask_NM).flatten(-2))
         return attended_ND
 
-    def _heads(self, x_ND: Tensor) -> Tensor:
-        return x_ND.view(-1, NUM_HEADS, self.head_dim)
-
-    def _cells(self, i: int, features_N1F: Tensor) -> _Cells:
-        features_NF = features_N1F[:, 0]
-        key, value = (self.get_submodule(f"{kind}_proj_{i}")(features_NF) for kind in "kv")
-        return _Cells(self._heads(key), self._heads(value))
-
-    def _projection(self, kind: str, i: int) -> _Projection:
-        norm, linear = self.get_submodule(f"{kind}_proj_{i}").children()
-        assert isinstance(norm, nn.LayerNorm) and isinstance(linear, nn.Linear)
-        weight, shift = linear.weight * norm.weight, linear.weight @ norm.bias
-        return _Projection(weight.view(NUM_HEADS, self.head_dim, -1), shift.view(NUM_HEADS, self.head_dim))
+    def _encoder(self, i: int, features_NMF: Tensor, place_MF: Tensor | None) -> _Cells | _Regions:
+        key, value = self.get_submodule(f"k_proj_{i}"), self.get_submodule(f"v_proj_{i}")
+        if place_MF is not None:
+            return _Regions(features_NMF, place_MF, _by_heads(key), _by_heads(value))
+        features_NF = features_NMF[:, 0]
+        return _Cells(_heads(key(features_NF)), _heads(value(features_NF)))
 
 
-def _rows_a_block(features: Sequence[Tensor]) -> int:
-    """On a CPU, rows whose keys stay in its cache from one operation to the next; elsewhere all."""
-    num_rows = len(features[0])
-    if features[0].device.type != "cpu":
-        return max(1, num_rows)
-    widest = max(x.shape[1] * x.shape[2] * x.element_size() for x in features)
-    return max(1, min(num_rows, BLOCK_BYTES // widest))
+class SingleAttention(nn.Module):
+    """One query a row over several keys of one encoder."""
+
+    def __init__(self, kv_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.q_proj = _normed_linear(hidden_dim, hidden_dim)
+        self.k_proj = _normed_linear(kv_dim, hidden_dim)
+        self.v_proj = _normed_linear(kv_dim, hidden_dim)
+        self.o_proj = nn.Linear(hidden_dim, hidden_dim, bias=False)
+
+    def forward(self, hidden_ND: Tensor, features_NMF: Tensor, place_MF: Tensor, mask_NM: Tensor | None) -> Tensor:
+        """Attend from hidden [N, D] to features [N, M, F]. Gives [N, D]."""
+        query_NHE = _heads(self.q_proj(hidden_ND)) / math.sqrt(hidden_ND.shape[1] // NUM_HEADS)
+        regions = _Regions(features_NMF, place_MF, _by_heads(self.k_proj), _by_heads(self.v_proj))
+        attended_ND: Tensor = self.o_proj(_attend_in_blocks(query_NHE, [regions], mask_NM).flatten(-2))
+        return attended_ND
 
 
 def _normalise(x: Tensor) -> Tensor:
@@ -177,10 +201,10 @@ def _normalise(x: Tensor) -> Tensor:
 class TwoLinears(nn.Module):
     """Linear, exact GELU, Linear, without bias."""
 
-    def __init__(self, in_features: int, out_features: int) -> None:
+    def __init__(self, in_features: int, out_features: int, *, between: int | None = None) -> None:
         super().__init__()
-        self.linear_1 = nn.Linear(in_features, in_features, bias=False)
-        self.linear_2 = nn.Linear(in_features, out_features, bias=False)
+        self.linear_1 = nn.Linear(in_features, between or in_features, bias=False)
+        self.linear_2 = nn.Linear(between or in_features, out_features, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Along the last axis."""
@@ -223,10 +247,65 @@ class SamplerLayer(nn.Module):
         return out_NQ
 
 
+class SeparateLayer(nn.Module):
+    """The published code's other layer, which no published model uses: every encoder has an attention of its own, or two
+    linears where it has one key a query, and what they give is mixed in shares told from query and context.
+    """
+
+    def __init__(
+        self, q_dim: int, context_dim: int, kv_dims: Sequence[int], region_sides: Sequence[int], *, hidden_dim: int
+    ) -> None:
+        super().__init__()
+        for i, (kv_dim, side) in enumerate(zip(kv_dims, region_sides, strict=True)):
+            if side > 1:
+                self.register_parameter(f"pos_embed_{i}", nn.Parameter(torch.randn(side * side, kv_dim)))
+            gather = SingleAttention(kv_dim, hidden_dim) if side > 1 else TwoLinears(kv_dim, hidden_dim)
+            self.add_module(f"aggregate_{i}", nn.ModuleDict({"attention_layer": gather}))
+        self.proj_context = nn.Linear(context_dim, hidden_dim, bias=False)
+        self.proj_in = nn.Linear(q_dim + hidden_dim, hidden_dim, bias=False)
+        if len(kv_dims) > 1:
+            self.weight_mlp = TwoLinears(q_dim + hidden_dim, len(kv_dims), between=hidden_dim)
+        self.norm = nn.LayerNorm(hidden_dim)
+        self.proj_out = TwoLinears(hidden_dim, q_dim)
+        self._region_sides = tuple(region_sides)
+
+    def forward(
+        self,
+        query_NQ: Tensor,
+        context_IC: Tensor,
+        context_rows: Tensor | None,
+        features: Sequence[Tensor],
+        mask_NM: Tensor | None,
+    ) -> Tensor:
+        """The updated query [N, Q]."""
+        context_ID = self.proj_context(context_IC)
+        context_ND = context_ID.expand(len(query_NQ), -1) if context_rows is None else context_ID[context_rows]
+        joined = torch.cat([query_NQ, context_ND], dim=-1)
+        hidden_ND = self.proj_in(joined)
+        sizes = [x.shape[1] for x in features]
+        masks = [None] * len(features) if mask_NM is None else torch.split(mask_NM, sizes, dim=1)
+        found = [self._gather(i, hidden_ND, x, mask) for i, (x, mask) in enumerate(zip(features, masks, strict=True))]
+        if len(found) > 1:
+            shares = self.weight_mlp(joined).softmax(dim=-1).unbind(dim=-1)
+            found = [x * share.unsqueeze(-1) for x, share in zip(found, shares, strict=True)]
+        out_NQ: Tensor = query_NQ + self.proj_out(self.norm(reduce(torch.add, found, hidden_ND)))
+        return out_NQ
+
+    def _gather(self, i: int, hidden_ND: Tensor, features_NMF: Tensor, mask_NM: Tensor | None) -> Tensor:
+        layer = self.get_submodule(f"aggregate_{i}.attention_layer")
+        if self._region_sides[i] == 1:
+            return layer(features_NMF[:, 0])  # type: ignore[no-any-return]
+        return layer(hidden_ND, features_NMF, self.get_parameter(f"pos_embed_{i}"), mask_NM)  # type: ignore[no-any-return]
+
+
+_LAYERS = {"joint": SamplerLayer, "sep": SeparateLayer}
+
+
 class VisionTokenSampler(nn.Module):
     """`num_layers` sampler layers in sequence over the same features.
 
-    `kv_dims` and `region_sides` (m, keys of an encoder are m x m) hold one number an encoder.
+    `kv_dims` and `region_sides` (m, keys of an encoder are m x m) hold one number an encoder. `layer_type` "sep" is the
+    published code's other kind of layer (SeparateLayer).
     """
 
     def __init__(
@@ -237,6 +316,7 @@ class VisionTokenSampler(nn.Module):
         region_sides: Sequence[int],
         hidden_dim: int = 1024,
         num_layers: int = 1,
+        layer_type: Literal["joint", "sep"] = "joint",
     ) -> None:
         super().__init__()
         if hidden_dim % NUM_HEADS:
@@ -244,7 +324,7 @@ class VisionTokenSampler(nn.Module):
         if not kv_dims or len(kv_dims) != len(region_sides):
             raise ConfigError(f"{len(kv_dims)} kv_dims and {len(region_sides)} region_sides; expected one of each an encoder")
         self.layers = nn.ModuleList(
-            SamplerLayer(q_dim, context_dim, kv_dims, region_sides, hidden_dim=hidden_dim) for _ in range(num_layers)
+            _LAYERS[layer_type](q_dim, context_dim, kv_dims, region_sides, hidden_dim=hidden_dim) for _ in range(num_layers)
         )
 
     def forward(

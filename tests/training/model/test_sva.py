@@ -14,14 +14,27 @@ from training.model import sva
 from training.model.sva import NUM_HEADS, VisionTokenSampler, split_regions
 
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}
-FILES = ["a1_depth1_nomask", "a2_depth1_masks", "a3_depth3_grads", "a4_24x24_over_24_24_48", "a5_llm_layer_shape"]
+FILES = [
+    "a1_depth1_nomask",
+    "a2_depth1_masks",
+    "a3_depth3_grads",
+    "a4_24x24_over_24_24_48",
+    "a5_llm_layer_shape",
+    "a6_sep_layer_type_optional",
+]
 
 
 def golden_sampler(golden):
     config = golden.metadata["config"]
     sides = config["kv_size_list"]
     sampler = VisionTokenSampler(
-        config["q_dim"], config["context_dim"], [config["kv_dim"]] * len(sides), sides, config["hidden"], config["depth"]
+        config["q_dim"],
+        config["context_dim"],
+        [config["kv_dim"]] * len(sides),
+        sides,
+        config["hidden"],
+        config["depth"],
+        layer_type=config.get("layer_type", "joint"),
     )
     sampler.load_state_dict(golden.below("state."))
     return sampler
