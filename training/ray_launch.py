@@ -15,6 +15,7 @@ from ray.train import FailureConfig, ScalingConfig
 from ray.train import RunConfig as RayRunConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from training.build import build_stream, build_tokenizer, check_images
 from training.config import RunConfig
 from training.errors import TrainingError
 from training.loop import RunReport, Trainer
@@ -26,8 +27,11 @@ _MAX_RESTARTS = 3
 def train_on_ray(config: RunConfig) -> RunReport:
     """Train on `parallel.ray_workers` workers of the cluster at RAY_ADDRESS, or of one started here.
 
-    Raises TrainingError with what the workers told where they failed for good.
+    Raises TrainingError for a tokenizer or a release that cannot be used, before anything is started, and with what the workers
+    told where they failed for good.
     """
+    build_tokenizer(config)
+    check_images(config, build_stream(config))
     if not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if not os.environ.get("RAY_ADDRESS"):

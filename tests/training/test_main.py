@@ -102,9 +102,12 @@ def test_ray_train_runs_the_same_loop(demo_release, tmp_path):
     report = json.loads(done.stdout.splitlines()[-1])
     assert report["num_train_steps"] == 15
     assert sum(report["samples_by_category"].values()) == 200
-    wrong = command(path, "--release", tmp_path / "gone")
-    assert wrong.returncode == 1
-    assert "no release at" in wrong.stderr
+
+
+def test_a_wrong_release_is_told_before_ray_is_started(tmp_path, capsys):
+    path = write_run(tmp_path / "run.yaml", output=str(tmp_path / "out"), parallel={"ray_workers": 2})
+    assert main([str(path), "--release", str(tmp_path / "gone")]) == 1
+    assert "no release at" in capsys.readouterr().err
 
 
 @pytest.mark.slow
