@@ -3,7 +3,19 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("images", "ingest", "dedup", "planning", "sharding", "streaming", "stream_scale", "explore", "sva", "learning")
+BENCHMARKS = (
+    "images",
+    "ingest",
+    "dedup",
+    "planning",
+    "sharding",
+    "streaming",
+    "stream_scale",
+    "explore",
+    "sva",
+    "slice",
+    "learning",
+)
 
 
 def main() -> int:
