@@ -189,9 +189,7 @@ def _from_web(row: Row, part: Part, location: HttpFiles, store: Store, pool: Poo
     with alone_in(folder):
         failures = fetch_http(files, folder, pool.reporter)
     _expect_no_failures(row, failures)
-    images = part.images
-    aside = {join.file for join in part.join.values()} | {images.zip if images else None, images.tar if images else None}
-    records = [file.name for file in files if not any(name and PurePosixPath(file.name).match(name) for name in aside)]
+    records = [file.name for file in files if not part.is_aside(file.name)]
     found = _local(row, part, folder, [_literal(name) for name in records])
     return replace(found, place={"http": ", ".join(shown_url(file.url) for file in files)})
 

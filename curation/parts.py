@@ -5,6 +5,7 @@ All of it is described, not programmed; `docs/catalog.md` lists every key.
 
 from collections.abc import Mapping
 from enum import StrEnum
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -198,6 +199,12 @@ class Part(Settings):
         if isinstance(location, dict) and "hub" in location:
             return {"reader": {"format": "parquet"}, **value}
         return value
+
+    def is_aside(self, file: str) -> bool:
+        """Whether a file of the part is one that its records refer to, and holds none itself."""
+        images = self.images
+        aside = {join.file for join in self.join.values()} | {images.zip if images else None, images.tar if images else None}
+        return any(pattern is not None and PurePosixPath(file).match(pattern) for pattern in aside)
 
     @field_validator("layout", mode="before")
     @classmethod

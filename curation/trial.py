@@ -1,38 +1,37 @@
 """Trying a catalog row: what its first records become, without ingesting and without writing anything below the root.
 
-Only the first spans of the record files are read, and of the pictures only those that the tried records name; an archive is
-read no further than to the last of them. Of a dataset on the Hub the first rows are streamed, of a release the first records
-that the row claims, without their pictures; what else lies elsewhere must be fetched before it can be tried.
+Only the first spans of the record files are read, and of the pictures only those that the tried records name
+(`curation/trial_pictures.py`). What lies elsewhere is not fetched for it: of a dataset on the Hub the first rows are streamed,
+of other files the beginnings are read where they lie, of a release the first records that the row claims.
 """
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.catalog import Catalog, Images, Part, ReleaseRows, Row
-from curation.errors import RejectReason
+from curation.catalog import Catalog, Part, ReleaseRows, Row
+from curation.far_head import bring, bring_joined, record_names, without_last
 from curation.fetch.hub import HubSplit, fetch_head, resolved
-from curation.imaging import ImageFacts, examine
 from curation.inputs import find_records
 from curation.locations import HubDataset
 from curation.parts import Reader
+from curation.places import place_of, place_of_release
 from curation.release_head import claimed_batches
 from curation.sources.columns import Said
 from curation.sources.looking import is_misnamed
 from curation.sources.mapping import Mapped, map_batch
-from curation.sources.pictures import fetch, first_in_tar, read_member
 from curation.sources.readers import PARQUET_DAMAGE, each_span, read
 from curation.sources.records import Batch, ByteSpan, Reject, Span
-from curation.sources.safe_paths import inside
 from curation.tables import ROLES
 from curation.template import Unusable
+from curation.trial_pictures import Looker, NotLooked, ReleaseArchives
 
 DEFAULT_HEAD = 20
 _QUOTED_HEAD_BYTES = 4 << 20
@@ -41,14 +40,18 @@ _LARGE_GROUP_BYTES = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class TriedPicture:
-    """A picture as its record names it (`name`) and as it is. `is_misnamed`: its name claims another encoding."""
+    """A picture as its record names it (`name`) and as it is. `is_misnamed`: its name claims another encoding.
+
+    `note` says why it was not looked at; the figures are None then.
+    """
 
     name: str
-    extension: str
-    width: int
-    height: int
-    num_bytes: int
-    is_misnamed: bool
+    extension: str | None = None
+    width: int | None = None
+    height: int | None = None
+    num_bytes: int | None = None
+    is_misnamed: bool = False
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +78,11 @@ class TriedReject:
 
 @dataclass(frozen=True, slots=True)
 class TriedPart:
-    """The first records of one part, in order; `is_all` when it has no others, `note` what could not be tried."""
+    """The first records of one part, in order; `is_all` when it has no others."""
 
     num_files: int
     records: tuple[TriedSample | TriedReject, ...]
     is_all: bool
-    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,18 +111,22 @@ class Trial:
 def try_row(catalog: Catalog, row: Row, head: int = DEFAULT_HEAD) -> Trial:
     """The first `head` records of each part.
 
-    Raises CatalogError when a location does not exist or cannot be tried, FetchError when the Hub does not answer.
+    Raises CatalogError when a location does not exist, FetchError when what lies elsewhere cannot be asked.
     """
     return Trial(row.name, tuple(_try_part(catalog, row, number, head) for number in range(len(row.parts))))
 
 
 def _try_part(catalog: Catalog, row: Row, number: int, head: int) -> TriedPart:
     part = row.parts[number]
-    if isinstance(part.location, ReleaseRows):
-        return _try_claimed(catalog, row, number, part.location, head)
-    with tempfile.TemporaryDirectory(prefix="curate-try-") as folder:
+    with tempfile.TemporaryDirectory(prefix="curate-try-") as name:
+        folder = Path(name)
+        if isinstance(part.location, ReleaseRows):
+            return _try_claimed(catalog, row, number, part.location, head, folder)
+        place = place_of(part.location, folder / "hub")
         if isinstance(part.location, HubDataset):
-            root, files, part = _first_rows(part, part.location, head + 1, Path(folder, "hub"))
+            root, files, part = _first_rows(part, part.location, head + 1, folder / "hub")
+        elif place is not None:
+            root, files = folder / "far", tuple(record_names(part, place, f"source '{row.name}'"))
         else:
             root, files = find_records(catalog, row, part)
         mapped, roots = Mapped(), dict.fromkeys(files, root)
@@ -128,30 +134,41 @@ def _try_part(catalog: Catalog, row: Row, number: int, head: int) -> TriedPart:
         for file in files:
             if remaining <= 0:
                 break
-            roots[file] = _root_of(root, file, part, remaining, Path(folder))
-            for batch in _first_batches(roots[file], file, part, remaining):
+            if place is not None:
+                is_cut = bring(place, file, part, remaining, root)
+            else:
+                is_cut, roots[file] = False, _root_of(root, file, part, remaining, folder)
+            batches = _first_batches(roots[file], file, part, remaining)
+            for batch in without_last(batches) if is_cut else batches:
                 remaining -= len(batch.positions) + len(batch.rejects)
+                if place is not None:
+                    bring_joined(place, batch, part, root)
                 map_batch(batch, roots[file], part, mapped)
-        records = _looked_at(mapped, roots, part, head)
-    return TriedPart(len(files), tuple(records), is_all=remaining > 0)
+            if is_cut:
+                break  # what follows the part of a file that was read is not told
+        look = partial(Looker, roots, part.images, elsewhere=place)
+        records = _looked_at(mapped, roots, head, look)
+    return TriedPart(len(files), tuple(records), is_all=remaining > 0 and not is_cut)
 
 
-def _try_claimed(catalog: Catalog, row: Row, number: int, location: ReleaseRows, head: int) -> TriedPart:
+def _try_claimed(catalog: Catalog, row: Row, number: int, location: ReleaseRows, head: int, folder: Path) -> TriedPart:
     part = row.parts[number]
     if part.images is not None:
         part = part.model_copy(update={"images": part.images.model_copy(update={"optional": True})})
+    upstream = catalog.upstreams[location.release]
+    place = place_of_release(catalog, upstream, folder / "hub")
     mapped, remaining = Mapped(), head + 1
     files: set[str] = set()
-    with tempfile.TemporaryDirectory(prefix="curate-try-") as folder:
-        for batch in claimed_batches(catalog, row, number, location, Path(folder)):
-            first = _first(batch, remaining)
-            files.add(batch.file)
-            remaining -= len(first.positions)
-            map_batch(first, Path(folder), part, mapped)
-            if remaining <= 0:
-                break
-    records = _looked_at(mapped, dict.fromkeys(sorted(files), Path()), part, head, with_pictures=False)
-    return TriedPart(len(files), tuple(records), is_all=False, note="pictures lie in the release's archives: not looked at")
+    for batch in claimed_batches(catalog, row, number, location, place, folder / "far"):
+        first = _first(batch, remaining)
+        files.add(batch.file)
+        remaining -= len(first.positions)
+        map_batch(first, folder, part, mapped)
+        if remaining <= 0:
+            break
+    roots = dict.fromkeys(sorted(files), folder)
+    look = partial(Looker, roots, part.images, release=ReleaseArchives(catalog, upstream, place, folder / "hub"))
+    return TriedPart(len(files), tuple(_looked_at(mapped, roots, head, look)), is_all=False)
 
 
 def _first_rows(part: Part, location: HubDataset, num_rows: int, folder: Path) -> tuple[Path, tuple[str, ...], Part]:
@@ -221,9 +238,9 @@ def _root_of(root: Path, file: str, part: Part, head: int, folder: Path) -> Path
 
 
 def _looked_at(
-    mapped: Mapped, roots: Mapping[str, Path], part: Part, head: int, *, with_pictures: bool = True
+    mapped: Mapped, roots: Mapping[str, Path], head: int, look: Callable[[Sequence[str]], Looker]
 ) -> list[TriedSample | TriedReject]:
-    """The first `head` of what was mapped, in order of their origin, with their pictures examined unless left out."""
+    """The first `head` of what was mapped, in order of their origin, with their pictures examined."""
     order = {file: number for number, file in enumerate(roots)}
     found: list[tuple[tuple[int, int], int | Reject]] = [
         ((order[file], position), number)
@@ -232,10 +249,8 @@ def _looked_at(
     found += [((order[reject.file], reject.position), reject) for reject in mapped.rejects]
     first = [what for _, what in sorted(found, key=lambda entry: entry[0])][:head]
     turns = _turns(mapped)
-    if not with_pictures:
-        mapped.refs = []
-    look = _Looker(roots, part.images, [ref for what in first if isinstance(what, int) for ref in _refs(mapped, what)])
-    return [_tried_reject(what) if isinstance(what, Reject) else _tried(mapped, what, turns[what], look) for what in first]
+    looker = look([ref for what in first if isinstance(what, int) for ref in _refs(mapped, what)])
+    return [_tried_reject(what) if isinstance(what, Reject) else _tried(mapped, what, turns[what], looker) for what in first]
 
 
 def _turns(mapped: Mapped) -> Sequence[Sequence[str]]:
@@ -251,12 +266,15 @@ def _refs(mapped: Mapped, number: int) -> Sequence[str]:
     return mapped.refs[number] if mapped.refs else ()
 
 
-def _tried(mapped: Mapped, number: int, said: Sequence[str], look: "_Looker") -> TriedSample | TriedReject:
+def _tried(mapped: Mapped, number: int, said: Sequence[str], look: Looker) -> TriedSample | TriedReject:
     file, position = mapped.files[number], mapped.positions[number]
     pictures: list[TriedPicture] = []
     for ref in _refs(mapped, number):
         try:
             facts = look.at(file, ref)
+        except NotLooked as problem:
+            pictures.append(TriedPicture(ref, note=str(problem)))
+            continue
         except Unusable as problem:
             return _tried_reject(Reject.of(file, position, problem.reason, f"{ref}: {problem.detail}", mapped.raws[number]))
         is_lie = is_misnamed(ref, facts.extension)
@@ -267,28 +285,3 @@ def _tried(mapped: Mapped, number: int, said: Sequence[str], look: "_Looker") ->
 
 def _tried_reject(reject: Reject) -> TriedReject:
     return TriedReject(reject.file, reject.position, reject.reason.value, reject.detail, reject.raw.decode("utf-8", "replace"))
-
-
-class _Looker:
-    """Fetches and examines pictures; members of a tar are looked for all at once."""
-
-    def __init__(self, roots: Mapping[str, Path], images: Images | None, refs: Sequence[str]) -> None:
-        self._roots = roots
-        self._images = images
-        self._tar: Path | None = None
-        self._members: Mapping[str, Any] = {}
-        if images is not None and images.tar is not None and refs:
-            self._tar = inside(next(iter(roots.values())), images.tar)
-            self._members = first_in_tar(self._tar, refs)
-
-    def at(self, file: str, ref: str) -> ImageFacts:
-        """The facts of a picture of a record in `file`. Raises Unusable."""
-        assert self._images is not None
-        if self._tar is None:
-            data = fetch(self._roots[file], ref, self._images)
-        else:
-            member = self._members.get(ref)
-            if member is None:
-                raise Unusable(RejectReason.MISSING_IMAGE, f"no picture '{ref}' in the archive {self._tar.name}")
-            data = read_member(self._tar, member)
-        return examine(data, max_pixels=self._images.max_pixels)

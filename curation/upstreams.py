@@ -132,9 +132,9 @@ class UpstreamFiles:
             return self._hub.get(pattern, self._pool)
         if self._url is not None:
             failures = fetch_files(self._url, [pattern], [], self.root, reporter)
-            names = [file for file in _listed(self.root, pattern) if file not in failures]
+            names = [file for file in listed_names(self.root, pattern) if file not in failures]
             return names, failures
-        return _listed(self.root, pattern), {}
+        return listed_names(self.root, pattern), {}
 
     def _elsewhere(self, url: str) -> tuple[Path, list[str], dict[str, str]]:
         if (named := hub_path(url)) is not None:
@@ -172,7 +172,7 @@ def matching_names(names: Sequence[str], pattern: str) -> list[str]:
     return sorted(exact or [name for name in names if fnmatchcase(name.casefold(), pattern.casefold())])
 
 
-def _listed(root: Path, pattern: str) -> list[str]:
+def listed_names(root: Path, pattern: str) -> list[str]:
     """Files below `root` that match `pattern`, in another case when none does as it stands."""
     real_root = root.resolve()
     exact = [path for path in root.glob(pattern) if path.is_file()]

@@ -34,8 +34,6 @@ def show_trial(console: Console, trial: Trial) -> None:
 
 def _show_part(console: Console, part: TriedPart) -> None:
     samples = [record for record in part.records if isinstance(record, TriedSample)]
-    if part.note is not None:
-        _line(console, "", part.note)
     for sample in samples[:MAX_SAMPLES]:
         _show_sample(console, sample)
     if len(samples) > MAX_SAMPLES:
@@ -62,6 +60,8 @@ def _show_sample(console: Console, sample: TriedSample) -> None:
 
 
 def _picture(image: TriedPicture) -> str:
+    if image.note is not None:
+        return f"{image.name}  not looked at: {image.note}"
     lie = f", though called {PurePosixPath(image.name).suffix}" if image.is_misnamed else ""
     return f"{image.name}  {image.width} x {image.height}  {image.num_bytes:,} bytes  {image.extension}{lie}"
 
@@ -100,7 +100,7 @@ def trial_document(trial: Trial) -> dict[str, Any]:
         "source": trial.name,
         "counts": {"samples": len(trial.samples), "rejected": trial.reasons},
         "parts": [
-            {"num_files": part.num_files, "is_all": part.is_all, "note": part.note, "records": list(_documents(part.records))}
+            {"num_files": part.num_files, "is_all": part.is_all, "records": list(_documents(part.records))}
             for part in trial.parts
         ],
     }

@@ -13,13 +13,14 @@ import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from curation.fetch.gunzip import Damage, Garbled, Gunzip
+from curation.fetch.gunzip import Beyond, Damage, Garbled, Gunzip
 from curation.fetch.local_zip import local_zip_members
-from curation.fetch.streams import Content, ForwardFile, JoinedFile
+from curation.fetch.streams import Content, ForwardFile, JoinedFile, Packed
 from curation.shard_format import BLOCK_BYTES
 
 _PART = re.compile(r"^(?P<archive>.+?)[._-]part[._-]?(?P<number>\d+|[a-z]{1,3})$", re.IGNORECASE)
@@ -71,6 +72,8 @@ class Reading:
     damage: str | None = None
     is_garbled: bool = False
     """Whether the last members before the damage may be wrong although nothing showed it."""
+    is_beyond: bool = False
+    """Whether the pass ended only because no more was to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +136,15 @@ def stream_members(archive: Archive, root: Path, reading: Reading) -> Iterator[S
 
     Links, devices and names that are absolute or climb are passed over and counted in `reading.skipped`.
     """
+    yield from members_of(lambda: JoinedFile([root / part for part in archive.parts]), archive, reading)
+
+
+def members_of(
+    opened: Callable[[], AbstractContextManager[Packed]], archive: Archive, reading: Reading
+) -> Iterator[StreamedMember]:
+    """As `stream_members`, of an archive whose bytes `opened` gives."""
     try:
-        with JoinedFile([root / part for part in archive.parts]) as joined:
+        with opened() as joined:
             for member in _members(joined, archive, reading):
                 if (name := _safe_name(member.name)) is None:
                     reading.skipped["unsafe name"] += 1
@@ -145,6 +155,7 @@ def stream_members(archive: Archive, root: Path, reading: Reading) -> Iterator[S
         detail = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
         reading.damage = f"after {reading.num_members} members: {archive.lack or detail}"
         reading.is_garbled = isinstance(problem, Garbled)
+        reading.is_beyond = isinstance(problem, Beyond)
         return
     if archive.lack is not None:
         reading.damage = f"after {reading.num_members} members: {archive.lack}"
@@ -157,7 +168,7 @@ def _safe_name(name: str) -> str | None:
     return str(path)
 
 
-def _members(joined: JoinedFile, archive: Archive, reading: Reading) -> Iterator[StreamedMember]:
+def _members(joined: Packed, archive: Archive, reading: Reading) -> Iterator[StreamedMember]:
     head = joined.peek(4)
     if not head:
         raise Damage(archive.lack or "it is empty")
@@ -167,6 +178,8 @@ def _members(joined: JoinedFile, archive: Archive, reading: Reading) -> Iterator
         while unpacked.read(_SKIP_BYTES):  # the checksum stands at the very end
             pass
     elif head[:2] == b"PK":
+        if not isinstance(joined, io.IOBase):
+            raise Beyond("it is a zip, which cannot be read from its beginning only")
         yield from _zip_members(joined, archive, reading)
     else:
         yield from _tar_members(ForwardFile(joined), reading)
@@ -192,7 +205,7 @@ def _tar_members(stream: ForwardFile, reading: Reading) -> Iterator[StreamedMemb
         raise kind(f"no header and no end mark before byte {stream.tell():,} of the unpacked stream: damaged or cut short")
 
 
-def _zip_members(joined: JoinedFile, archive: Archive, reading: Reading) -> Iterator[StreamedMember]:
+def _zip_members(joined: "io.IOBase", archive: Archive, reading: Reading) -> Iterator[StreamedMember]:
     try:
         directory = zipfile.ZipFile(joined)
     except ZIP_DAMAGE as problem:

@@ -17,6 +17,10 @@ class Garbled(Damage):
     """Packed data that makes no sense at some point: what was unpacked shortly before may be wrong too."""
 
 
+class Beyond(Damage):
+    """What is asked for lies beyond the bytes that may be read."""
+
+
 class _Bytes(Protocol):
     def read(self, size: int, /) -> bytes: ...
 

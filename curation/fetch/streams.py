@@ -19,6 +19,13 @@ class Content(Protocol):
         """Up to `size` bytes."""
 
 
+class Packed(Content, Protocol):
+    """An archive's bytes in order."""
+
+    def peek(self, size: int, /) -> bytes:
+        """The next bytes, which stay to be read."""
+
+
 class JoinedFile(io.RawIOBase):
     """Several files as one read-only seekable file."""
 
