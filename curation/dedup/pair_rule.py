@@ -72,13 +72,16 @@ class Contest:
 
 
 def preferred(samples: pl.DataFrame, spec: DedupSpec) -> Int64s:
-    """Rank of each sample (columns sample_id, source, pixels, answer_chars), from 0 for the one that is kept before all."""
+    """Rank of each sample (columns place, source, pixels, answer_chars), from 0 for the one that is kept before all.
+
+    `place` is that of its sample_id among all: numbers sort in a fraction of the time of ten million ids.
+    """
     priority = {name: number for number, name in enumerate(spec.sources)}
     columns = {"larger_image": "pixels", "longer_answer": "answer_chars"}
     names = samples["source"].unique()
     ranks = pl.DataFrame({"source": names, "priority": [priority.get(name, len(priority)) for name in names]})
     keyed = samples.with_row_index("row").join(ranks, on="source", how="left", maintain_order="left")
-    keys = ["priority", *(columns[name] for name in spec.prefer), "sample_id"]
+    keys = ["priority", *(columns[name] for name in spec.prefer), "place"]
     descending = [False, *(True for _ in spec.prefer), False]
     rows = keyed.sort(keys, descending=descending)["row"].to_numpy()
     rank = np.empty(len(rows), np.int64)

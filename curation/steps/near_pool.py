@@ -75,13 +75,16 @@ class NearPool:
         if looks is not None:
             self._note_unseen(seen["not_compared"])
             items = replace(items, groups=looks.groups(_by_sample(items.pictures, items, len(samples)))[items.sample])
-        ranks = preferred(samples, self.spec)
+        by_id = samples["sample_id"].arg_sort().to_numpy().astype(np.int64)
+        places = np.empty(len(by_id), np.uint32)
+        places[by_id] = np.arange(len(by_id), dtype=np.uint32)
+        ranks = preferred(samples.select("source", "pixels", "answer_chars", place=pl.Series(places)), self.spec)
         samples = samples.select("sample_id", "source", "reason")
+        del places
         field = contest(items, ranks, self.spec)
         del ranks
         decided, measured, capped = self._decided(items, field, looks)
         decisions = sample_decisions(items, decided, len(samples))
-        by_id = samples["sample_id"].arg_sort().to_numpy().astype(np.int64)
         for number, start in enumerate(range(0, len(by_id), ROWS_PER_FILE)):
             rows = by_id[start : start + ROWS_PER_FILE]
             found = verdict_rows(samples, rows, decisions, items, measured, self.spec, looks)

@@ -92,6 +92,7 @@ def test_preference_is_priority_then_the_named_facts_then_the_smaller_id(setting
             "answer_chars": [5, 10, 10, 20],
         }
     )
+    samples = samples.with_columns(place=pl.col("sample_id").rank("ordinal"))
     rank = preferred(samples, DedupSpec.model_validate(settings))
     assert samples.with_columns(rank=rank).sort("rank")["sample_id"].to_list() == expected
 
