@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -9,11 +10,13 @@ _INTERVAL_SECONDS = 0.05
 
 
 class PeakMemory:
-    """A context manager; `peak_bytes` holds the largest total seen while the block ran, `start_bytes` that before it."""
+    """A context manager; `peak_bytes` holds the largest total seen while the block ran, `start_bytes` that before it, and
+    `own_cpu_seconds` what looking took, which grows with time and not with work."""
 
     def __init__(self) -> None:
         self.start_bytes = 0
         self.peak_bytes = 0
+        self.own_cpu_seconds = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -29,6 +32,7 @@ class PeakMemory:
     def _watch(self) -> None:
         while not self._stop.wait(_INTERVAL_SECONDS):
             self.peak_bytes = max(self.peak_bytes, _tree_bytes())
+            self.own_cpu_seconds = time.thread_time()
 
 
 def _tree_bytes() -> int:
