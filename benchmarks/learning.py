@@ -51,10 +51,11 @@ def settings(folder: Path, connector: str, num_train_steps: int | None) -> RunCo
     return RunConfig.model_validate(chosen)
 
 
-def draw(folder: Path, *, num_train: int = 8_000, num_held_out: int = 400) -> None:
-    """Releases of pictures to learn from and of others to ask about."""
-    write_release(folder / "train", picture_samples(num_train, seed=1), samples_per_shard=2000)
-    write_release(folder / "held-out", picture_samples(num_held_out, seed=2), samples_per_shard=2000)
+def draw(folder: Path, *, num_train: int = 8_000, num_held_out: int = 400, num_questions: int = 4) -> None:
+    """Releases of pictures to learn from and of others to ask about, with some or all kinds of questions."""
+    for name, seed, count in (("train", 1, num_train), ("held-out", 2, num_held_out)):
+        samples = picture_samples(count, seed=seed, num_questions=num_questions)
+        write_release(folder / name, samples, samples_per_shard=2000)
 
 
 def learn(folder: Path, connector: str, *, num_train_steps: int | None = None) -> Accuracy:

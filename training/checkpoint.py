@@ -82,15 +82,17 @@ def load_cambrian(model: Cambrian, state_dict: Mapping[str, Tensor]) -> None:
 
 def _check_names(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     missing, unknown = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())
-    if missing or unknown:
+    shapes = [
+        f"{name} is {list(given[name].shape)}, the model's {list(expected[name].shape)}"
+        for name in sorted(expected.keys() & given.keys())
+        if given[name].shape != expected[name].shape
+    ]
+    if missing or unknown or shapes:
         raise CheckpointError(
             f"the weights do not fit the model: {len(missing)} names missing ({_first(missing)}), {len(unknown)} unknown "
-            f"({_first(unknown)}); give a whole model of this configuration, or its vision side alone"
+            f"({_first(unknown)}), {len(shapes)} of another shape ({_first(shapes)}); give a whole model of this "
+            "configuration, or its vision side alone"
         )
-    wrong = [name for name, value in sorted(expected.items()) if given[name].shape != value.shape]
-    if wrong:
-        shapes = [f"'{name}' has shape {list(given[name].shape)}, the model {list(expected[name].shape)}" for name in wrong]
-        raise CheckpointError(f"{len(wrong)} weights do not fit: {_first(shapes)}; check the configuration")
 
 
 def _first(names: list[str]) -> str:
@@ -114,7 +116,10 @@ def load_weights(model: Cambrian, path: Path) -> None:
         raise CheckpointError(f"weights '{path}' (`start_from`) cannot be read as safetensors: {error}") from error
     if not weights:
         raise CheckpointError(f"'{path}' holds no weights; expected a safetensors file, a run's export or a checkpoint of it")
-    load_cambrian(model, weights)
+    try:
+        load_cambrian(model, weights)
+    except CheckpointError as error:
+        raise CheckpointError(f"'{path}': {error}") from error
 
 
 def trained_names(model: Cambrian) -> list[str]:

@@ -6,7 +6,6 @@ stage 1 it holds the vision side alone. Command: `python -m training.export CHEC
 
 import argparse
 import json
-import logging
 import shutil
 import sys
 from collections.abc import Sequence
@@ -81,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             config, model = load_run(given.checkpoint)
         export_model(given.folder, model, config)
     except TrainingError as error:
-        logging.error("%s", error)
+        sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     return 0
 

@@ -4,7 +4,6 @@ The prompt is made by the code that makes training samples, up to where an answe
 """
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         images = [] if str(given.image) == "-" else [_read_image(given.image)]
         text = load_answerer(given.checkpoint, given.device).answer(given.question, images, max_new_tokens=given.max_new_tokens)
     except TrainingError as error:
-        logging.error("%s", error)
+        sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     sys.stdout.write(text + "\n")
     return 0

@@ -18,13 +18,13 @@ WORDS = ("map", "joy", "six", "web")
 NUM_ANSWERS = 4
 
 
-def picture_samples(count: int, *, seed: int) -> list[TinySample]:
-    """Counting, colours, kinds of shapes and rendered words in turn."""
+def picture_samples(count: int, *, seed: int, num_questions: int = 4) -> list[TinySample]:
+    """Counting, colours, kinds of shapes and rendered words in turn, or the first of them."""
     source = random.Random(seed)
     makers: tuple[Callable[[random.Random], tuple[Image.Image, str, str, str]], ...] = (_count, _colour, _kind, _word)
     samples = []
     for number in range(count):
-        image, name, question, answer = makers[number % len(makers)](source)
+        image, name, question, answer = makers[number % num_questions](source)
         data = io.BytesIO()
         image.save(data, "PNG")
         samples.append(

@@ -57,11 +57,11 @@ def test_samplers_see_the_picture_in_generation(trained):
     assert calls == [(4, 1, 16)]  # once, in the prefill, for 2 x 2 cells
 
 
-def test_wrong_places_are_told(trained, tmp_path, caplog):
+def test_wrong_places_are_told(trained, tmp_path, capsys):
     assert main([str(tmp_path), "-", "q"]) == 1
-    assert "is no checkpoint and no export" in caplog.text
+    assert "is no checkpoint and no export" in capsys.readouterr().err
     assert main([str(trained / "export"), str(tmp_path / "gone.png"), "q"]) == 2
-    assert "gone.png' cannot be read" in caplog.text
+    assert "gone.png' cannot be read" in capsys.readouterr().err
     (tmp_path / "bad.png").write_bytes(b"no picture")
     assert main([str(trained / "export"), str(tmp_path / "bad.png"), "q"]) == 1
     with pytest.raises(ConfigError, match="2 image markers and there are 1 images"):

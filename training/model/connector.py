@@ -43,7 +43,10 @@ class ConnectorShape:
         for side in (*self.query_sides, self.image_side):
             wrong = [tower for tower in self.tower_sides if tower % side]
             if wrong:
-                raise ConfigError(f"tower grids of side {wrong} are no multiple of the query grid's {side}; change either")
+                raise ConfigError(
+                    f"tower grids of side {wrong} are no multiple of the query grid's {side}; change grid_side of the "
+                    "towers, or query_sides and image_side of the model"
+                )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
