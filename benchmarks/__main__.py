@@ -10,6 +10,7 @@ BENCHMARKS = (
     "planning",
     "sharding",
     "streaming",
+    "stream_peers",
     "stream_scale",
     "explore",
     "sva",

@@ -3,12 +3,11 @@
 Makes a release of random bytes (nothing to decode, so reading is what is measured) in a temporary folder, warms the page
 cache by a first pass, then runs all readers in turn, several times. `ours` and `theirs` are medians. The limit in one
 process is `os.pread` of every sample by the index in the order of our stream, doing nothing with the bytes; with two
-DataLoader workers it is the same in the workers, whose bytes then cross the loader's queue. litdata is measured where it is
-installed. Decoding is measured on photographs, resized to 384 px in two workers, against the same loaders around Pillow.
+DataLoader workers it is the same in the workers, whose bytes then cross the loader's queue. `stream_peers` has other
+libraries. Decoding is measured on photographs, resized to 384 px in two workers, against the same loaders around Pillow.
 """
 
 import argparse
-import importlib.util
 import io
 import json
 import os
@@ -83,31 +82,6 @@ def _webdataset(folder: Path) -> Any:
 
     shards = [str(path) for path in sorted((folder / SHARD_FOLDER).iterdir())]
     return webdataset.WebDataset(shards, shardshuffle=len(shards), seed=0).shuffle(1000)
-
-
-def write_litdata(folder: Path, target: Path) -> None:
-    """The same images and texts in litdata's format."""
-    from litdata.streaming.writer import BinaryWriter
-
-    writer = BinaryWriter(str(target), chunk_bytes=64 << 20)
-    for number, sample in enumerate(ShardStream(folder, decode=None, shuffle=False)):
-        writer[number] = {"json": json.dumps(sample["conversations"]), "jpg": sample["images"][0]}
-    writer.done()
-    writer.merge()
-
-
-class Litdata:
-    """litdata, shuffled."""
-
-    def __init__(self, folder: Path) -> None:
-        from litdata import StreamingDataset
-
-        self._dataset = StreamingDataset(str(folder), shuffle=True)
-
-    def __call__(self, folder: Path) -> int:
-        """Samples read."""
-        del folder
-        return sum(1 for sample in self._dataset if sample["jpg"])
 
 
 def _images_and_texts(samples: Sequence[Any]) -> list[Any]:
@@ -214,15 +188,10 @@ def main(arguments: Sequence[str] = ()) -> None:
         bare = BareReads(folder)
         bare.read_all()
         readers = {"bare": lambda _: bare.read_all(), "ours": Ours(folder), "webdataset": read_webdataset}
-        if importlib.util.find_spec("litdata"):
-            write_litdata(folder, folder.parent / "litdata")
-            readers["litdata"] = Litdata(folder.parent / "litdata")
         one = medians(readers, folder, num_samples, rounds)
         print(f"{num_samples:,} samples of about 65 KB, shuffled, warm page cache, medians of {rounds}; one process")
         show("stream_vs_bare_pread", one["ours"], one["bare"], "samples/s", versus="os.pread by index alone")
         show("stream_vs_webdataset", one["ours"], one["webdataset"], "samples/s", versus="webdataset")
-        if "litdata" in one:
-            show("stream_vs_litdata", one["ours"], one["litdata"], "samples/s", versus="litdata")
         two = medians({"bare": load_bare, "ours": load_ours, "webdataset": load_webdataset}, folder, num_samples, rounds)
         print("the same through a DataLoader with two workers")
         show("loader_vs_bare_pread", two["ours"], two["bare"], "samples/s", versus="os.pread in workers, bytes queued")
