@@ -15,6 +15,7 @@ from rich.text import Text
 from curation.clusters import Clusters
 from curation.lookup import Life
 
+_LEAST_CHARS = 6
 _SHOWN_CHARS = 600
 
 
@@ -27,13 +28,31 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], 
         else:
             view.add_column(column, justify="right", no_wrap=True)
     for row in rows:
-        view.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
+        view.add_row(*map(_cell, row))
     return view
 
 
+def _cell(cell: object) -> str:
+    return f"{cell:,}" if isinstance(cell, int) else str(cell)
+
+
+def cut_to_fit(columns: Sequence[str], rows: Sequence[Sequence[object]], cut: str, width: int) -> list[list[object]]:
+    """Rows in which the texts of column `cut` end where the table would be wider than `width`, but for _LEAST_CHARS of them."""
+    place = columns.index(cut)
+    widths = [max(len(_cell(cell)) for cell in column) for column in zip(columns, *rows, strict=True)]
+    room = max(_LEAST_CHARS, width - sum(widths) + widths[place] - 2 * (len(columns) - 1))
+    return [
+        [
+            f"{text[: room - 1]}\N{HORIZONTAL ELLIPSIS}" if n == place and len(text := str(cell)) > room else cell
+            for n, cell in enumerate(row)
+        ]
+        for row in rows
+    ]
+
+
 def shortened(location: str) -> str:
-    """The last folder of a location, which tells sources apart in a table of 80 columns; `--json` has it whole."""
-    return PurePosixPath(location).name
+    """The release or the last folder of a location, for a table of 80 columns; `--json` has it whole."""
+    return PurePosixPath(location).name.partition(":")[0] if "://" not in location else PurePosixPath(location).name
 
 
 def size(num_bytes: int | None) -> str:
