@@ -1,6 +1,5 @@
 """Releases for the benchmarks of streaming: random bytes, photographs, or an index of millions of rows."""
 
-import hashlib
 import io
 import json
 import random
@@ -25,6 +24,7 @@ from curation.shard_format import (
     shard_name,
     tar_header,
 )
+from tests.support.releases import write_shards
 
 IMAGE_BYTES = 64_000
 
@@ -79,28 +79,11 @@ def write_release(
     folder: Path, num_samples: int, *, draw: Callable[[random.Random], bytes] = noise, samples_per_shard: int = 500
 ) -> Path:
     """A release of samples with one image each, by default about 64 KB of random bytes."""
-    (folder / SHARD_FOLDER).mkdir(parents=True)
     source = random.Random(0)
-    shards, rows = [], []
-    for number, first in enumerate(range(0, num_samples, samples_per_shard)):
-        content = bytearray()
-        chosen = range(first, min(num_samples, first + samples_per_shard))
-        for sample in chosen:
-            members = _sample_members(f"{sample:032x}", draw(source))
-            rows.append((f"{sample:032x}", number, len(content), len(members)))
-            content += members
-        content += END_OF_ARCHIVE
-        name = shard_name("bench", number)
-        (folder / SHARD_FOLDER / name).write_bytes(content)
-        digest = hashlib.sha256(content).hexdigest()
-        shards.append({"name": name, "num_samples": len(chosen), "num_bytes": len(content), "sha256": digest})
-    names = ("sample_id", "shard", "offset_bytes", "num_bytes")
-    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-    constant = {"source": "bench", "category": "general", "repeat": 0, "num_images": 1, "num_tokens": 20}
-    pq.write_table(pa.table(columns | {key: [value] * len(rows) for key, value in constant.items()}), folder / INDEX_NAME)
-    manifest = {"schema_version": SCHEMA_VERSION, "mixture": {"name": "bench"}, "shards": shards, "num_samples": num_samples}
-    (folder / MANIFEST_NAME).write_text(json.dumps(manifest))
-    return folder
+    figures = {"source": "bench", "category": "general", "repeat": 0, "num_images": 1, "num_tokens": 20}
+    keys = (f"{sample:032x}" for sample in range(num_samples))
+    samples = (({"sample_id": key, **figures}, _sample_members(key, draw(source))) for key in keys)
+    return write_shards(folder, samples, name="bench", samples_per_shard=samples_per_shard)
 
 
 def _sample_members(key: str, image: bytes) -> bytes:

@@ -107,16 +107,16 @@ def which(
 
 
 def _inspect(command: str, release: str, options: dict[str, object]) -> None:
-    from curation.errors import CurationError
+    from curation.errors import CurationError, StoreError
     from curation.lookup import find_release
     from curation.store import Store
     from flows.inspection import inspect_stream
 
     try:
         found = str(find_release(Store.at(Globals.root), release))
-    except CurationError:  # tars of others, and releases of other roots, are streamed by folder or URL
+    except CurationError as problem:  # tars of others, and releases of other roots, are streamed by folder or URL
         if "://" not in release and not Path(release).exists():
-            raise
+            raise StoreError(f"'{release}' is no folder, tar or URL, and no release of the root: {problem}") from None
         found = release
     status = inspect_stream(command, found, options)
     if status:

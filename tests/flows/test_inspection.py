@@ -3,6 +3,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from curation.errors import StoreError
 from curation.mixture import Mixture
 from curation.store import Store
 from flows.__main__ import app
@@ -36,3 +37,9 @@ def test_a_mixtures_name_means_its_release_though_a_folder_is_called_so(tmp_path
     done = CliRunner().invoke(app, ["--root", "lake", "stream", "all", "--head", "1", "--json"])
     assert done.exit_code == 0, capfd.readouterr().err
     assert json.loads(capfd.readouterr().out)["samples"]
+
+
+def test_a_release_that_is_nowhere_is_named(tmp_path):
+    done = CliRunner().invoke(app, ["--root", str(tmp_path), "stream", str(tmp_path / "gone")])
+    assert isinstance(done.exception, StoreError)
+    assert f"'{tmp_path / 'gone'}' is no folder, tar or URL, and no release of the root" in str(done.exception)

@@ -4,9 +4,11 @@ import hashlib
 import io
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +16,7 @@ from PIL import Image, ImageDraw
 
 from curation.shard_format import (
     END_OF_ARCHIVE,
+    INDEX_COLUMNS,
     INDEX_NAME,
     MANIFEST_NAME,
     SCHEMA_VERSION,
@@ -141,38 +144,42 @@ def _members(sample: TinySample) -> bytes:
 
 def write_release(folder: Path, samples: Sequence[TinySample], *, name: str = "tiny", samples_per_shard: int = 100) -> Path:
     """Write a release folder and return it."""
+    rows = (
+        {
+            "sample_id": sample.sample_id,
+            "source": sample.source,
+            "category": sample.category,
+            "repeat": sample.repeat,
+            "num_images": len(sample.images),
+            "num_tokens": len(sample.question) + len(sample.answer),
+        }
+        for sample in samples
+    )
+    return write_shards(folder, zip(rows, map(_members, samples), strict=True), name=name, samples_per_shard=samples_per_shard)
+
+
+def write_shards(folder: Path, samples: Iterable[tuple[dict[str, Any], bytes]], *, name: str, samples_per_shard: int) -> Path:
+    """Write a release of samples given as row of the index, without the columns that say where it lies, and tar members."""
     (folder / SHARD_FOLDER).mkdir(parents=True)
-    shards, rows = [], []
-    for number, first in enumerate(range(0, len(samples), samples_per_shard)):
+    shards: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    left = iter(samples)
+    while chosen := list(islice(left, samples_per_shard)):
         content = bytearray()
-        chosen = samples[first : first + samples_per_shard]
-        for sample in chosen:
-            members = _members(sample)
-            rows.append(
-                {
-                    "sample_id": sample.sample_id,
-                    "source": sample.source,
-                    "category": sample.category,
-                    "repeat": sample.repeat,
-                    "shard": number,
-                    "offset_bytes": len(content),
-                    "num_bytes": len(members),
-                    "num_images": len(sample.images),
-                    "num_tokens": len(sample.question) + len(sample.answer),
-                }
-            )
+        for row, members in chosen:
+            rows.append({**row, "shard": len(shards), "offset_bytes": len(content), "num_bytes": len(members)})
             content += members
         content += END_OF_ARCHIVE
-        shard = shard_name(name, number)
+        shard = shard_name(name, len(shards))
         (folder / SHARD_FOLDER / shard).write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
         shards.append({"name": shard, "num_samples": len(chosen), "num_bytes": len(content), "sha256": digest})
-    pq.write_table(pa.Table.from_pylist(rows), folder / INDEX_NAME)
+    pq.write_table(pa.Table.from_pylist(rows).select(INDEX_COLUMNS), folder / INDEX_NAME)
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "mixture": {"name": name},
         "shards": shards,
-        "num_samples": len(samples),
+        "num_samples": len(rows),
     }
     (folder / MANIFEST_NAME).write_text(json.dumps(manifest))
     return folder
