@@ -77,6 +77,7 @@ def _start(listening: socket.socket) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         pass_fds=[descriptor],
+        start_new_session=True,  # Ctrl-C is for the command, whose flows tell the server how they ended
     )
 
 

@@ -83,7 +83,9 @@ def _start_ray(settings: RuntimeSettings) -> None:
 
     if ray.is_initialized():
         return
-    for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}.items():
+    # Without the last, a thread that asks Ray for something after it was stopped would start another one.
+    quietly = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "RAY_ENABLE_AUTO_CONNECT": "0"}
+    for name, value in quietly.items():
         os.environ.setdefault(name, value)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if settings.address is not None:

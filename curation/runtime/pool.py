@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from curation.errors import ConfigurationError, CurationError, WorkerError
 from curation.runtime.cluster import NODE_LABEL, Cluster, Machine, start_ray, stop_ray
+from curation.runtime.gate import CHECK_SECONDS, Gate
 from curation.runtime.progress import LineReporter, Reporter
 from curation.runtime.settings import RuntimeSettings
 
@@ -43,12 +44,14 @@ class InProcessPool:
 
     def __init__(self, reporter: Reporter | None = None) -> None:
         self.reporter: Reporter = reporter or LineReporter(None)
+        self._gate = Gate()
 
     def map(self, function: Callable[[ItemT], ResultT], items: Sequence[ItemT], *, label: str) -> list[ResultT]:
         """See Pool."""
         results: list[ResultT] = []
-        with self.reporter.track(label, len(items)) as track:
+        with self._gate.passing(), self.reporter.track(label, len(items)) as track:
             for item in items:
+                self._gate.check()
                 results.append(function(item))
                 track.advance(1)
         return results
@@ -59,6 +62,7 @@ class InProcessPool:
 
     def close(self) -> None:
         """See Pool."""
+        self._gate.close()
 
 
 class RayPool:
@@ -78,29 +82,37 @@ class RayPool:
         self.settings = settings or RuntimeSettings()
         self._remotes: dict[Callable[..., Any], Any] = {}
         self._cluster = Cluster(root, folders, self.reporter.note) if self.settings.is_cluster else None
+        self._gate = Gate()
 
     def map(self, function: Callable[[ItemT], ResultT], items: Sequence[ItemT], *, label: str) -> list[ResultT]:
         """See Pool. A task whose worker or machine dies is run again; raises WorkerError when that happens too often."""
         if not items:
             return []
-        start_ray(self.settings)
+        with self._gate.passing():
+            start_ray(self.settings)
+            machines = self._machines()
+            return self._mapped(self._remote(function, machines), items, label, machines)
+
+    def _mapped(self, remote: Any, items: Sequence[Any], label: str, machines: Sequence[Machine]) -> list[Any]:
         import ray
 
-        machines = self._machines()
-        remote = self._remote(function, machines)
         ahead = TASKS_AHEAD * self._tasks_at_once(machines)
-        results: dict[int, ResultT] = {}
+        results: dict[int, Any] = {}
         pending: dict[Any, int] = {}
         waiting = enumerate(items)
+        silent_seconds = 0.0
         with self.reporter.track(label, len(items)) as track:
             while len(results) < len(items):
+                self._gate.check()
                 while len(pending) < ahead and (following := next(waiting, None)) is not None:
                     pending[remote.remote(following[1])] = following[0]
-                ready, _ = ray.wait(list(pending), timeout=LOOK_AGAIN_SECONDS)
+                ready, _ = ray.wait(list(pending), timeout=CHECK_SECONDS)
                 for reference in ready:
                     results[pending.pop(reference)] = _result(reference, label)
                     track.advance(1)
-                if not ready and self._cluster is not None:
+                silent_seconds = 0.0 if ready else silent_seconds + CHECK_SECONDS
+                if silent_seconds >= LOOK_AGAIN_SECONDS and self._cluster is not None:
+                    silent_seconds = 0.0
                     _expect_any_alive(machines, self._cluster.machines())
         return [results[number] for number in range(len(items))]
 
@@ -124,7 +136,8 @@ class RayPool:
             actor = actor.options(label_selector=_only(machines))
         actors: list[Any] = [actor.remote(make) for _ in range(min(len(items), asked.actors))]
         try:
-            return self._shared_out(actors, items, label)
+            with self._gate.passing():
+                return self._shared_out(actors, items, label)
         finally:
             for started in actors:
                 ray.kill(started)
@@ -137,10 +150,11 @@ class RayPool:
         idle, waiting = list(actors), enumerate(items)
         with self.reporter.track(label, len(items)) as track:
             while len(results) < len(items):
+                self._gate.check()
                 while idle and (following := next(waiting, None)) is not None:
                     actor = idle.pop()
                     pending[actor.call.remote(following[1])] = following[0], actor
-                ready, _ = ray.wait(list(pending))
+                ready, _ = ray.wait(list(pending), timeout=CHECK_SECONDS)
                 for reference in ready:
                     place, actor = pending.pop(reference)
                     results[place] = _result(reference, label)
@@ -149,7 +163,8 @@ class RayPool:
         return [results[place] for place in range(len(items))]
 
     def close(self) -> None:
-        """Stop Ray."""
+        """Stop Ray, once the threads that wait for it have left."""
+        self._gate.close()
         stop_ray()
 
     def _remote(self, function: Callable[..., Any], machines: Sequence[Machine]) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from curation import mirror as mirror_module
-from curation.catalog import load_catalog
+from curation.catalog_file import load_catalog
 from curation.lookup import find_release
 from curation.mixture import Mixture
 from curation.runtime.pool import InProcessPool
@@ -37,7 +37,7 @@ def world(tmp_path: Path) -> Path:
 BUILD = """
 import sys
 from pathlib import Path
-from curation.catalog import load_catalog
+from curation.catalog_file import load_catalog
 from curation.mixture_file import load_mixture
 from curation.store import Store, address
 from tests.support.upstream import build
@@ -48,7 +48,15 @@ with store.single_writer():
 
 
 def started(command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        env=environment,
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def building(world: Path, root: str, mixture: str, **extra: str) -> subprocess.Popen[str]:
@@ -109,12 +117,13 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(curate: Curate, worl
     root = tmp_path / "lake"
     command = curate.command(("build", str(world / "all.yaml")), root)
     command[command.index("--catalog") + 1] = str(world / "catalog.yaml")
-    process = started(command, curate.environment)
+    process = started(command, {**curate.environment, "CURATION_RUNTIME": "ray"})
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while not list(root.glob("sources/*/*/manifest.json")) and process.poll() is None:
+    while not list(root.glob("sources/*/*/manifest.json")):
+        assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to Ray and the embedded server too
     _, errors = process.communicate(timeout=_PATIENCE_SECONDS)
     assert process.returncode == 130, errors
     assert "the same command goes on from there" in errors
