@@ -27,7 +27,8 @@ from curation.release_head import claimed_batches
 from curation.sources.columns import Said
 from curation.sources.looking import is_misnamed
 from curation.sources.mapping import Mapped, map_batch
-from curation.sources.readers import PARQUET_DAMAGE, each_span, read
+from curation.sources.parquet_rows import PARQUET_DAMAGE
+from curation.sources.readers import each_span, read
 from curation.sources.records import Batch, ByteSpan, Reject, Span
 from curation.tables import ROLES
 from curation.template import Unusable

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from curation.fetch.archives import ZIP_DAMAGE
-from curation.sources.readers import tar_members
+from curation.sources.tar_samples import tar_members
 
 MAX_FILES = 50_000
 MAX_MEMBERS = 5_000

@@ -14,7 +14,7 @@ from curation.guessing.delimited import guess_reader
 from curation.guessing.images import byte_columns
 from curation.guessing.listing import Listing, kind_of
 from curation.parts import Part
-from curation.sources.readers import PARQUET_DAMAGE
+from curation.sources.parquet_rows import PARQUET_DAMAGE
 from curation.sources.records import is_text_member
 from curation.template import Record
 from curation.trial import first_records

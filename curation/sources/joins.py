@@ -7,7 +7,7 @@ from typing import Any
 
 from curation.catalog import Join
 from curation.errors import RejectReason
-from curation.sources.readers import parse_value
+from curation.sources.json_records import parse_value
 from curation.sources.records import MAX_RECORD_BYTES
 from curation.sources.safe_paths import inside
 from curation.template import Record, Template, Unusable

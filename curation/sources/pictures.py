@@ -19,9 +19,9 @@ from curation.catalog import Images, Part, Text
 from curation.errors import RejectReason
 from curation.fetch.archives import ZIP_DAMAGE
 from curation.imaging import MAX_FILE_BYTES
-from curation.sources.readers import tar_members
 from curation.sources.records import Member, is_text_member
 from curation.sources.safe_paths import inside, relative_name
+from curation.sources.tar_samples import tar_members
 from curation.template import Path as FieldPath
 from curation.template import Record, Template, Unusable
 

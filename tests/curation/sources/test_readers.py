@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from curation.errors import RejectReason
 from curation.shard_format import BLOCK_BYTES
-from curation.sources.readers import TAR_SPAN_SAMPLES, chunks, each_span, read, survey
+from curation.sources.readers import chunks, each_span, read, survey
 from curation.sources.records import CHUNK_BYTES, CHUNK_SPANS, RAW_LIMIT_BYTES, Batch, ByteSpan, LostSpan, TarSpan
+from curation.sources.tar_samples import TAR_SPAN_SAMPLES
 from tests.support.upstream import part, read_all, write_files
 
 
@@ -105,7 +106,7 @@ def test_raw_bytes_of_rejects_are_cut(tmp_path: Path):
 
 
 def test_a_record_beyond_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("curation.sources.readers.MAX_RECORD_BYTES", 20)
+    monkeypatch.setattr("curation.sources.json_records.MAX_RECORD_BYTES", 20)
     batch = read_text(tmp_path, '{"a": 1}\n{"a": "' + "x" * 30 + '"}\n')
     assert batch.records == [{"a": 1}]
     assert details(batch) == [(1, "bad_json")]
@@ -330,7 +331,7 @@ def test_nan_in_parquet_is_absent(tmp_path: Path, kind: pa.DataType):
 
 
 def test_a_record_far_too_large_is_one_reject_and_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("curation.sources.readers.MAX_RECORD_BYTES", 50)
+    monkeypatch.setattr("curation.sources.json_records.MAX_RECORD_BYTES", 50)
     monkeypatch.setattr("curation.sources.readers._MOST_BYTES", 50 + 20 + 1)
     monkeypatch.setattr("curation.sources.json_spans.CHUNK_BYTES", 20)
     batch = read_text(tmp_path, '{"a": 1}\n{"a": "%s"}\n{"a": 2}\n' % ("x" * 5_000))
