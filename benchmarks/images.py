@@ -1,24 +1,33 @@
-"""Signatures of pictures against ImageHash and against the bare decode, and look-alikes found among planted copies.
+"""Signatures of pictures against ImageHash and against the bare scaled decode, and look-alikes found among planted copies.
 
-Ingestion decodes every picture once, in full, to see that it is whole; its thumbnail is made from that decode, so what a
-signature costs is what comes on top. ImageHash (optional: pip install ImageHash) decodes for itself.
+Ingestion decodes every picture once, in full, to see that it is whole; its thumbnail is made from that decode. Both costs are
+printed: a signature from a file, decoded as small as it may be, and what a signature adds to the full decode.
+
+ImageHash is optional (pip install ImageHash). imagededup is not run: it needs torchvision, which this project goes without.
+Planted copies are of real photographs and charts where the slices are (CURATION_REAL_DATA, else shared/data beside the
+repository), and of made-up ones elsewhere.
 """
 
 import io
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.printing import show
-from curation.dedup.near_image import LookAlikeRule, Thumbnails, alike_between, perceptual_hashes
-from curation.imaging import THUMBNAIL_BYTES, thumbnail_of
+from curation.dedup.near_image import Thumbnails, alike_between
+from curation.dedup.picture_check import LookAlikeRule
+from curation.imaging import LUMA_SIDE, on_white, thumbnail_of
 
 PICTURES = 120
 SIZE = (800, 600)
 ROUNDS = 3
+PLANTED = 100
+Pictures = Sequence[Image.Image]
 
 
 def photograph(number: int) -> Image.Image:
@@ -46,76 +55,139 @@ def per_second(work: Callable[[], object], number: int) -> float:
     return number / best
 
 
-def sign(pictures: Sequence[np.ndarray]) -> None:
-    """Thumbnails and hashes of decoded pictures, all that look-alikes need."""
-    packed = b"".join(map(thumbnail_of, pictures))
-    luma = Thumbnails.of(np.frombuffer(packed, np.uint8).reshape(-1, THUMBNAIL_BYTES), np.ones(len(pictures), np.float32)).luma
-    perceptual_hashes(luma)
-
-
-def scaled_decode(files: Sequence[bytes]) -> None:
+def small(data: bytes) -> Image.Image:
     """The smallest decode of a JPEG that still has a thumbnail's cells."""
-    for data in files:
-        with Image.open(io.BytesIO(data)) as image:
-            image.draft("L", (64, 64))
-            image.load()
+    image = Image.open(io.BytesIO(data))
+    image.draft("RGB", (LUMA_SIDE, LUMA_SIDE))
+    image.load()
+    return image
 
 
-def full_decode(files: Sequence[bytes]) -> None:
-    """Every pixel, as ingestion does."""
-    for data in files:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
+def sign(pictures: Sequence[np.ndarray]) -> None:
+    """Thumbnails, and all hashes of windows and halves: all that look-alikes need."""
+    packed = np.frombuffer(bytearray().join(map(thumbnail_of, pictures)), np.uint8).reshape(len(pictures), -1)
+    assert len(Thumbnails(packed, np.ones(len(pictures), np.float32)).looks) == len(pictures)
 
 
-def recall(images: Sequence[Image.Image]) -> None:
-    """Print which share of planted copies is found, and how many pairs are wrong."""
-
-    def sizes(image: Image.Image, scale: float) -> Image.Image:
-        return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
-
-    copies: dict[str, Callable[[Image.Image], Image.Image]] = {
-        "JPEG 30": lambda image: Image.open(io.BytesIO(encoded(image, 30))),
-        "half": lambda image: sizes(image, 0.5),
-        "double": lambda image: sizes(image, 2),
-        "grey": lambda image: image.convert("L"),
-        "10% crop": lambda image: image.crop((40, 30, 760, 570)),
-    }
-    ours = packed(images)
-    for name, change in copies.items():
-        found = alike_between(ours, packed([change(image) for image in images]), LookAlikeRule())
-        right = int((found.left == found.right).sum())
-        print(f"look-alikes, {name:<10} found {right / len(images):.3f}, wrong {len(found.left) - right}")
-
-
-def packed(images: Sequence[Image.Image]) -> Thumbnails:
-    """Thumbnails of decoded pictures."""
-    rows = np.stack([np.frombuffer(thumbnail_of(np.asarray(image)), np.uint8) for image in images])
-    return Thumbnails.of(rows, np.array([image.width / image.height for image in images], np.float32))
-
-
-def main() -> None:
-    """Print the figures."""
-    images = [photograph(number) for number in range(PICTURES)]
-    files = [encoded(image) for image in images]
+def speed() -> None:
+    """Print the rates."""
+    files = [encoded(photograph(number)) for number in range(PICTURES)]
     pixels = [np.asarray(Image.open(io.BytesIO(data))) for data in files]
-    ours = per_second(lambda: sign(pixels), PICTURES)
+    sign(pixels[:2])
     name = f"signatures of {SIZE[0]} x {SIZE[1]} JPEG"
-    show(name, ours, per_second(lambda: scaled_decode(files), PICTURES), "pictures/s", versus="bare scaled decode")
-    full = per_second(lambda: full_decode(files), PICTURES)
-    show(f"{name}, decode included", 1 / (1 / ours + 1 / full), full, "pictures/s", versus="bare full decode")
+    ours = per_second(lambda: sign([np.asarray(small(data)) for data in files]), PICTURES)
+    show(name, ours, per_second(lambda: [small(data) for data in files], PICTURES), "pictures/s", versus="bare scaled decode")
+    full = per_second(lambda: [Image.open(io.BytesIO(data)).load() for data in files], PICTURES)
+    added = per_second(lambda: sign(pixels), PICTURES)
+    show("full decode and signatures", 1 / (1 / added + 1 / full), full, "pictures/s", versus="bare full decode")
     try:
         import imagehash
     except ImportError:
         print("ImageHash is not installed: no comparison with it", file=sys.stderr)
-    else:
+        return
+    peer = per_second(lambda: [imagehash.phash(Image.open(io.BytesIO(data))) for data in files], PICTURES)
+    show(name, ours, peer, "pictures/s", versus="ImageHash phash")
 
-        def peer() -> None:
-            for data in files:
-                imagehash.phash(Image.open(io.BytesIO(data)))
 
-        show(name, ours, per_second(peer, PICTURES), "pictures/s", versus="ImageHash phash")
-    recall(images[:60])
+def scaled(image: Image.Image, scale: float) -> Image.Image:
+    """The picture in another size."""
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def cut(image: Image.Image, top: float, bottom: float, left: float, right: float) -> Image.Image:
+    """The picture without these shares of its sides."""
+    width, height = image.size
+    return image.crop((round(left * width), round(top * height), round(width * (1 - right)), round(height * (1 - bottom))))
+
+
+def web_copy(image: Image.Image, encoding: str, quality: int) -> Image.Image:
+    """The picture once encoded and decoded."""
+    buffer = io.BytesIO()
+    image.save(buffer, encoding, quality=quality)
+    return Image.open(io.BytesIO(buffer.getvalue())).convert("RGB")
+
+
+def written_on(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """The picture with a line of text somewhere, 5 to 9 % of its height."""
+    image = image.copy()
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(max(10, int(image.height * rng.uniform(0.05, 0.09))))
+    words = str(rng.choice(["SAMPLE", "example.com", "Photo: J. Smith", "do not copy", "(c) 2021 Stock Pictures", "Draft"]))
+    left, top, right, bottom = draw.textbbox((0, 0), words, font=font)
+    place = rng.uniform(0, max(1, image.width - right + left)), rng.uniform(0, max(1, image.height - bottom + top - 4))
+    fill, stroke = [("white", "black"), ("red", None), ("black", "white"), ("yellow", "black")][rng.integers(4)]
+    draw.text(place, words, font=font, fill=fill, stroke_width=2 if stroke else 0, stroke_fill=stroke)
+    return image
+
+
+def cropped_anywhere(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Nine tenths of both sides, from anywhere."""
+    top, left = rng.uniform(0, 0.1, 2)
+    return cut(image, top, 0.1 - top, left, 0.1 - left)
+
+
+COPIES: dict[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = {
+    "JPEG 30": lambda image, _: web_copy(image, "JPEG", 30),
+    "JPEG 95": lambda image, _: web_copy(image, "JPEG", 95),
+    "WebP 75": lambda image, _: web_copy(image, "WEBP", 75),
+    "half size": lambda image, _: scaled(image, 0.5),
+    "double size": lambda image, _: scaled(image, 2),
+    "grey": lambda image, _: image.convert("L"),
+    "2 % border cut": lambda image, _: cut(image, 0.02, 0.02, 0.02, 0.02),
+    "10 % crop, centred": lambda image, _: cut(image, 0.05, 0.05, 0.05, 0.05),
+    "10 % crop, anywhere": cropped_anywhere,
+    "overlay text": written_on,
+    "mirrored (asked for)": lambda image, _: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+}
+EVERYTHING = list(COPIES)[:-1]
+
+
+def table(kind: str, images: Pictures) -> None:
+    """Print which share of planted copies is found, and which share of the pairs found is right."""
+    ours = packed(images)
+    right, wrong = 0, 0
+    for name, change in COPIES.items():
+        copies = [change(image, np.random.default_rng(number)) for number, image in enumerate(images)]
+        found = alike_between(ours, packed(copies), LookAlikeRule(mirrored=name not in EVERYTHING))
+        good = int((found.left == found.right).sum())
+        print(f"{kind:<12} {name:<22} recall {good / len(images):.3f}  wrong pairs {len(found.left) - good}")
+        if name in EVERYTHING:
+            right, wrong = right + good, wrong + len(found.left) - good
+    total = len(images) * len(EVERYTHING)
+    print(f"{kind:<12} {'all but mirrored':<22} recall {right / total:.3f}  precision {right / max(1, right + wrong):.4f}")
+
+
+def packed(images: Pictures) -> Thumbnails:
+    """Thumbnails of decoded pictures."""
+    rows = np.stack([np.frombuffer(thumbnail_of(np.asarray(image)), np.uint8) for image in images])
+    return Thumbnails(rows, np.array([image.width / image.height for image in images], np.float32))
+
+
+def planted() -> dict[str, Pictures]:
+    """Pictures to plant copies of, by kind, no two of which show the same pixels."""
+    here = Path(__file__).parents[2] / "shared" / "data"
+    root = Path(os.environ.get("CURATION_REAL_DATA", here))
+    if not root.is_dir():
+        return {"made up": [photograph(number) for number in range(PLANTED)]}
+    folders = {"photographs": root / "mantis_chat", "charts": root / "opencqa" / "chart_images"}
+    kinds = {}
+    for kind, folder in folders.items():
+        images: dict[bytes, Image.Image] = {}
+        for path in sorted(path for path in folder.rglob("*") if path.suffix in (".png", ".jpg", ".jpeg", ".webp")):
+            image = on_white(Image.open(path))
+            images.setdefault(image.tobytes(), image)
+            if len(images) == PLANTED:
+                break
+        kinds[kind] = list(images.values())
+    return kinds
+
+
+def main() -> None:
+    """Print the figures."""
+    speed()
+    for kind, images in planted().items():
+        table(kind, images)
 
 
 if __name__ == "__main__":

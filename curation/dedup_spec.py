@@ -42,7 +42,8 @@ class DedupSpec(Settings):
 
     `unit`: whole samples, or `turn`, which also removes single question-answer turns that repeat on the same pictures.
     `key`: what is compared, whole conversations or questions only. `text`: also `near` duplicates or only `exact` ones.
-    `near_images`: whether pictures that look alike, verified place by place between the two samples, count as the same.
+    `near_images`: whether pictures that look alike, verified place by place between the two samples, count as the same;
+    `mirrored_images`: mirror images too.
     `threshold`: the Jaccard similarity from which texts are near, over sets of `ngram` words (`sign_ngram` signs in scripts
     without spaces). `bands` x `rows`: MinHash values a text is hashed to; more bands find more, more rows propose less
     (24 x 6 finds 95 % of the pairs that are just at the default threshold; 14 x 8, a usual choice, 56 %). `probes`: parts a
@@ -58,6 +59,7 @@ class DedupSpec(Settings):
     key: Literal["conversation", "question"] = "conversation"
     text: Literal["near", "exact"] = "near"
     near_images: bool = False
+    mirrored_images: bool = False
     threshold: Annotated[float, Field(gt=0.3, le=1)] = 0.7
     ngram: Annotated[int, Field(ge=1, le=16)] = 3
     sign_ngram: Annotated[int, Field(ge=1, le=32)] = 5
@@ -78,6 +80,12 @@ class DedupSpec(Settings):
         if len(set(value)) < len(value):
             raise ValueError(f"{value} names something twice; write each once, best first")
         return value
+
+    @model_validator(mode="after")
+    def _mirrors_are_sought(self) -> "DedupSpec":
+        if self.mirrored_images and not self.near_images:
+            raise ValueError("mirrored_images asks for near_images: true; write both, or neither")
+        return self
 
     @model_validator(mode="after")
     def _affordable(self) -> "DedupSpec":

@@ -32,9 +32,9 @@ _LAST_BYTES = {"PNG": b"IEND", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "GIF": b
 _TAIL_BYTES = 64
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
-LUMA_SIDE, CHROMA_SIDE = 64, 16
+LUMA_SIDE, CHROMA_SIDE = 128, 16
 THUMBNAIL_BYTES = LUMA_SIDE**2 + 2 * CHROMA_SIDE**2
-"""A thumbnail is [64, 64] luma, then [16, 16] Cb and [16, 16] Cr, 8 bits each, whatever the picture's aspect."""
+"""A thumbnail is [128, 128] luma, then [16, 16] Cb and [16, 16] Cr, 8 bits each, whatever the picture's aspect."""
 
 _REDUCING_GAP = 2.0
 """Pictures are averaged down to about twice the thumbnail, then filtered: 2 to 4 times as fast as filtering all pixels."""

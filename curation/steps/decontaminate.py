@@ -16,7 +16,8 @@ import polars as pl
 from curation.decontamination.contacts import CONTACTS, HITS, PICTURE_HITS, Items, benchmark_items, contacts
 from curation.decontamination.leakage import STAGE, decontaminated, leakage
 from curation.decontamination_spec import LEAKAGE_NAME, DecontaminationSpec
-from curation.dedup.near_image import LookAlikeRule, Thumbnails, alike_between
+from curation.dedup.near_image import Thumbnails, alike_between
+from curation.dedup.picture_check import LookAlikeRule
 from curation.errors import SourceError
 from curation.fingerprint import fingerprint
 from curation.runtime.pool import Pool
@@ -24,7 +25,7 @@ from curation.steps.step import Artefact, created_now
 from curation.store import Store, is_published, publish, read_manifest, replacing, write_table
 from curation.tables import THUMBNAILS, VERDICTS
 
-VERSION = 1
+VERSION = 2
 ROWS_PER_FILE = 1_000_000
 _ITEM_TABLES = ("facts", "pictures", "questions", "grams")
 _KINDS: dict[str, dict[str, type[pl.DataType]]] = {"contacts": CONTACTS, "hits": HITS, "pictures": PICTURE_HITS}
@@ -188,8 +189,8 @@ def find_alike(task: AlikeTask) -> str:
 
 
 def _thumbnails(rows: pl.DataFrame) -> Thumbnails:
-    packed = np.frombuffer(b"".join(rows["thumbnail"].to_list()), np.uint8).reshape(len(rows), -1)
-    return Thumbnails.of(packed, rows["aspect"].to_numpy())
+    packed = np.frombuffer(bytearray().join(rows["thumbnail"].to_list()), np.uint8).reshape(len(rows), -1)
+    return Thumbnails(packed, rows["aspect"].to_numpy())
 
 
 def find_contacts(task: ContactTask) -> str:

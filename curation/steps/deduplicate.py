@@ -21,7 +21,7 @@ from curation.store import Store, is_published, latest, publish, read_manifest, 
 from curation.tables import SIGNATURES, VERDICTS
 
 VERSION = 1
-NEAR_VERSION = 2
+NEAR_VERSION = 3
 ROWS_PER_FILE = 1_000_000
 
 

@@ -32,7 +32,7 @@ from curation.steps.step import Artefact, created_now, versions
 from curation.store import Store, is_published, point_to_latest, publish, read_manifest, write_table
 from curation.tables import COPY_SUFFIX, copy_id
 
-VERSION = 4
+VERSION = 5
 """Bumped when the same files and settings would give other samples; published sources of older versions are then redone."""
 
 

@@ -28,6 +28,7 @@ from curation.dedup.pair_rule import (
     said_alike,
     show_the_same,
 )  # fmt: skip
+from curation.dedup.picture_check import LookAlikeRule
 from curation.dedup.shingles import Hashes
 from curation.dedup.similarity import BOTH_EMPTY, WHOLE, Similarities
 from curation.dedup.verdict_rows import Measured, conflicts, removed_turns, sample_decisions, verdict_rows
@@ -163,7 +164,7 @@ class NearPool:
         thumbnails, samples = (
             [path for artefact in artefacts for path in artefact.files(prefix)] for prefix in ("thumbnails", "samples")
         )
-        return NearImages(thumbnails, samples, self.work)
+        return NearImages(thumbnails, samples, self.work, LookAlikeRule(mirrored=self.spec.mirrored_images))
 
     @cached_property
     def _join(self) -> NearJoin:

@@ -35,7 +35,7 @@ from curation.sources.mending import find_moved
 from curation.sources.pictures import picture_names
 from curation.store import Store, replacing
 
-VERSION = 2
+VERSION = 3
 MIN_LOOK_PICTURES, MAX_LOOK_PICTURES = 64, 1_024
 TASKS_A_PART = 100_000
 

@@ -174,14 +174,14 @@ def test_on_white_keeps_what_has_no_transparency():
 
 def test_thumbnails_show_the_upright_picture_on_white():
     grey = facts(Image.new("L", (300, 100), 200))
-    assert (len(grey.thumbnail), set(grey.thumbnail[: 64 * 64]), set(grey.thumbnail[64 * 64 :])) == (
+    assert (len(grey.thumbnail), set(grey.thumbnail[: 128 * 128]), set(grey.thumbnail[128 * 128 :])) == (
         THUMBNAIL_BYTES,
         {200},
         {128},
     )
     assert grey.aspect == 3
     clear = facts(Image.new("RGBA", (20, 20), (0, 0, 0, 0)))
-    assert set(clear.thumbnail[: 64 * 64]) == {255}
+    assert set(clear.thumbnail[: 128 * 128]) == {255}
     turned = Image.new("RGB", (40, 20), "red")
     exif = turned.getexif()
     exif[0x0112] = 6
@@ -191,5 +191,5 @@ def test_thumbnails_show_the_upright_picture_on_white():
 @pytest.mark.parametrize("mode", ["I", "F", "I;16"])
 def test_deep_pictures_have_thumbnails_too(mode: str):
     ramp = Image.fromarray(np.linspace(0, 60_000, 80 * 80).reshape(80, 80).astype(np.uint16)).convert(mode)
-    thumbnail = np.frombuffer(facts(ramp, "TIFF").thumbnail, np.uint8)[: 64 * 64]
+    thumbnail = np.frombuffer(facts(ramp, "TIFF").thumbnail, np.uint8)[: 128 * 128]
     assert thumbnail[0] < 10 and thumbnail[-1] > 240

@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 
 from curation.catalog import Catalog
-from curation.dedup.near_image import LookAlikeRule, Thumbnails, alike_within
-from curation.imaging import examine
+from curation.dedup.near_image import Thumbnails, alike_within
+from curation.dedup.picture_check import LookAlikeRule
 from curation.mixture import Mixture
 from curation.runtime.pool import InProcessPool
 from curation.steps.ingest import Ingest
@@ -71,11 +71,8 @@ def test_pages_of_formulas_and_charts_of_one_style_stay_distinct(held: Built, ca
     tables = [pl.read_parquet(path) for artefact in kept for path in artefact.files("thumbnails")]
     rows = pl.concat(tables).unique("pixels").sort("pixels")
     assert len(rows) > 1_197 + 400 + 100, "pages and charts differ in their pixels"
-    shown = rows["pixels"].to_list()
-    packed = np.frombuffer(b"".join(rows["thumbnail"].to_list()), np.uint8).reshape(len(rows), -1)
-    found = alike_within(Thumbnails.of(packed, rows["aspect"].to_numpy()), LookAlikeRule())
-    folder = catalog.root_of(catalog.benchmarks["chartqa_test_complex"].parts[0]) / "png"
-    # Two editions of one chart, the second with another footnote and cut differently: looked at, and rightly alike.
-    editions = [examine((folder / name).read_bytes(), max_pixels=10**8).pixels for name in ("7918.png", "7931.png")]
-    assert [{shown[a], shown[b]} for a, b in zip(found.left, found.right, strict=True)] == [set(editions)]
+    packed = np.frombuffer(bytearray().join(rows["thumbnail"].to_list()), np.uint8).reshape(len(rows), -1)
+    found = alike_within(Thumbnails(packed, rows["aspect"].to_numpy()), LookAlikeRule())
+    # Not even two editions of one chart, 7918 and 7931, the second with another footnote.
+    assert len(found.left) == 0
     assert found.unseen == 0

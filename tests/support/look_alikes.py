@@ -33,4 +33,4 @@ def thumbnails(*images: Image.Image) -> Thumbnails:
         facts = examine(buffer.getvalue(), max_pixels=10**8)
         packed.append(np.frombuffer(facts.thumbnail, np.uint8))
         aspects.append(facts.aspect)
-    return Thumbnails.of(np.stack(packed), np.array(aspects, np.float32))
+    return Thumbnails(np.stack(packed), np.array(aspects, np.float32))

@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageOps
 
-from curation.dedup import near_image
-from curation.dedup.near_image import LookAlikeRule, Thumbnails, alike_between, alike_within, perceptual_hashes
+from curation.dedup import hamming_join, near_image
+from curation.dedup.near_image import Thumbnails, alike_between, alike_within
+from curation.dedup.picture_check import LookAlikeRule
 from tests.support.look_alikes import saved, scene, thumbnails
 
 RULE = LookAlikeRule()
@@ -94,7 +95,7 @@ def test_crops_are_found_only_when_asked_for():
 
 
 def test_nothing_is_alike_to_nothing():
-    none = Thumbnails.of(np.zeros((0, near_image.THUMBNAIL_BYTES), np.uint8), np.zeros(0, np.float32))
+    none = Thumbnails(np.zeros((0, near_image.THUMBNAIL_BYTES), np.uint8), np.zeros(0, np.float32))
     assert not pairs(alike_within(none, RULE))
     assert not pairs(alike_between(none, thumbnails(SCENES[0]), RULE))
 
@@ -103,7 +104,7 @@ POOL = thumbnails(*SCENES[:6], *(saved(image, "JPEG", quality=50) for image in S
 
 
 def some(places: list[int]) -> Thumbnails:
-    return Thumbnails(POOL.luma[places], POOL.chroma[places], POOL.aspect[places])
+    return Thumbnails(POOL.packed[places], POOL.aspect[places])
 
 
 @given(st.permutations(range(len(POOL))), st.integers(0, len(POOL)))
@@ -117,18 +118,16 @@ def test_order_and_partitions_change_nothing(order: list[int], cut: int):
     assert across == {pair for pair in expected if (order.index(pair[0]) < cut) != (order.index(pair[1]) < cut)}
 
 
-def test_bands_propose_what_all_against_all_does(monkeypatch: pytest.MonkeyPatch):
-    expected = alike_within(POOL, LookAlikeRule(max_bits=4))
-    monkeypatch.setattr(near_image, "_EXHAUSTIVE", 1)
-    assert pairs(alike_within(POOL, LookAlikeRule(max_bits=4))) == pairs(expected)
+def test_tables_propose_what_all_against_all_does(monkeypatch: pytest.MonkeyPatch):
+    expected = pairs(alike_within(POOL, RULE))
+    monkeypatch.setattr(hamming_join, "_DIRECT", 0)
+    assert pairs(alike_within(POOL, RULE)) == expected
 
 
 def test_proposals_beyond_the_cap_are_counted():
     same = some([0] * 9)
-    assert alike_within(same, RULE).unseen == 0
-    assert alike_within(same, LookAlikeRule(max_alike=3)).unseen == 9 * 5
-
-
-def test_hashes_do_not_depend_on_the_batch():
-    together = perceptual_hashes(POOL.luma)
-    assert (together[3:5] == perceptual_hashes(POOL.luma[3:5])).all()
+    everything = alike_within(same, RULE)
+    assert (len(everything.left), everything.unseen) == (9 * 8 // 2, 0)
+    capped = alike_within(same, LookAlikeRule(max_alike=2))
+    assert len(capped.left) < 9 * 8 // 2
+    assert capped.unseen >= 9 * 8 // 2 - len(capped.left)

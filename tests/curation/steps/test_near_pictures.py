@@ -13,7 +13,8 @@ from PIL import Image
 
 from curation.catalog import Catalog
 from curation.clusters import clusters
-from curation.dedup.near_image import LookAlikeRule, Thumbnails, alike_between, alike_within
+from curation.dedup.near_image import Thumbnails, alike_between, alike_within
+from curation.dedup.picture_check import LookAlikeRule
 from curation.dedup_spec import DedupSpec
 from curation.lookup import look_up
 from curation.mixture import Mixture
@@ -112,7 +113,7 @@ def test_every_picture_of_a_sample_must_match_at_its_place(tmp_path: Path):
 
 
 def test_of_a_chain_of_look_alikes_both_ends_stay(tmp_path: Path):
-    steps = [SCENES[0], cut(SCENES[0], 0.05), cut(cut(SCENES[0], 0.05), 0.05)]
+    steps = [SCENES[0], cut(SCENES[0], 0.08), cut(cut(SCENES[0], 0.08), 0.08)]
     found = alike_within(thumbnails(*steps), LookAlikeRule())
     assert set(zip(found.left.tolist(), found.right.tolist(), strict=True)) == {(0, 1), (1, 2)}, "a chain"
     files = {f"pictures/{number}": encoded(image, "PNG") for number, image in enumerate(steps)}
@@ -145,8 +146,8 @@ def test_every_dropped_sample_shows_what_its_kept_keeper_shows(tmp_path: Path, s
     look = {row["pixels"]: row for row in looks.to_dicts()}
 
     def thumbnail(picture: str) -> Thumbnails:
-        packed = np.frombuffer(look[picture]["thumbnail"], np.uint8)[None]
-        return Thumbnails.of(packed, np.array([look[picture]["aspect"]], np.float32))
+        packed = np.frombuffer(bytearray(look[picture]["thumbnail"]), np.uint8)[None]
+        return Thumbnails(packed, np.array([look[picture]["aspect"]], np.float32))
 
     verdicts = {row["sample_id"]: row for row in rows(release.pool, "verdicts").to_dicts()}
     others = 0
@@ -177,6 +178,7 @@ def test_order_partitions_pools_and_blocks_change_nothing(tmp_path: Path, source
     monkeypatch.setattr("curation.steps.near_pool.ITEMS_WORTH_A_POOL", 1)
     monkeypatch.setattr("curation.near_join.PAIRS_PER_COMPARISON", 20)
     monkeypatch.setattr("curation.near_images.PICTURES_PER_BLOCK", 4)
+    monkeypatch.setattr("curation.near_images.PICTURES_PER_TABLE", 8)
     turned = {name: records[::-1] for name, records in reversed(sources.items())}
     parts = build(world(tmp_path / "other", turned), Store.open(str(tmp_path / "parts")), mixture(), BackwardsPool())
     assert rows(parts.pool, "verdicts").equals(rows(whole.pool, "verdicts"))

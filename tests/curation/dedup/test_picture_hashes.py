@@ -1,0 +1,39 @@
+import numpy as np
+from PIL import Image
+
+from curation.dedup.picture_hashes import HALVES, WINDOWS, contrasts, perceptual_hashes
+from tests.support.look_alikes import scene, thumbnails
+
+LUMA = thumbnails(*(scene(number) for number in range(5))).luma
+
+
+def bits(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.bitwise_count(one ^ other)
+
+
+def test_hashes_do_not_depend_on_the_batch():
+    assert (perceptual_hashes(LUMA)[3:5] == perceptual_hashes(LUMA[3:5])).all()
+
+
+def test_a_crop_hashes_as_the_window_it_was_cut_from():
+    image = scene(1, (400, 400))
+    for number, (top, bottom, left, right) in enumerate(WINDOWS):
+        cut = image.crop((round(left * 400), round(top * 400), round(right * 400), round(bottom * 400)))
+        luma = thumbnails(image, cut).luma
+        assert bits(perceptual_hashes(luma[:1])[0, number], perceptual_hashes(luma[1:])[0, 0]) <= 6
+
+
+def test_what_is_laid_on_one_half_leaves_the_other_as_it_was():
+    spoilt = LUMA.copy()
+    spoilt[:, :50] = 0
+    differing = bits(perceptual_hashes(LUMA, HALVES), perceptual_hashes(spoilt, HALVES))
+    assert (differing[:, 1] == 0).all()
+    assert (differing[:, 0] > 6).all()
+
+
+def test_blank_halves_have_no_contrast():
+    image = Image.new("L", (512, 512), "white")
+    image.paste(scene(1, (512, 240)).convert("L"), (0, 272))
+    top, bottom, left, right = contrasts(thumbnails(image).luma)[0]
+    assert top == 0
+    assert min(bottom, left, right) > 4
