@@ -11,6 +11,9 @@ from pydantic import Field, field_validator, model_validator
 from curation.yaml_file import Settings
 
 MAX_HASHES = 1_024
+LOOK_ALIKE = "pictures look alike"
+"""How the detail of a verdict begins whose pictures look alike but have other pixels."""
+
 ANSWER_THRESHOLD = 0.5
 """Answers of two near duplicates share at least this part of their n-grams: a long common question does not make "yes" and
 "no" one sample."""

@@ -7,8 +7,11 @@ a line of text laid over a picture spoils only some of them. Sides are as shares
 import numpy as np
 import numpy.typing as npt
 
+from curation.dedup.compiled import compiled
+
 Hashes = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float32]
+Frame = tuple[float, float, float, float]
 
 _TENTHS = tuple((top, top + 0.9, left, left + 0.9) for top in (0.0, 0.05, 0.1) for left in (0.0, 0.05, 0.1))
 _ONE_SIDE = tuple(
@@ -29,20 +32,53 @@ _SIDE = 64
 _BATCH = 1_024
 
 
-def perceptual_hashes(luma: npt.NDArray[np.uint8], frames: tuple[tuple[float, float, float, float], ...] = WINDOWS) -> Hashes:
+def perceptual_hashes(luma: npt.NDArray[np.uint8], frames: tuple[Frame, ...] = WINDOWS) -> Hashes:
     """[n, frames] hashes of 64 bits of [n, s, s] luma: which of the lowest frequencies of each frame are above their median."""
+    spans = sorted({span for top, bottom, left, right in frames for span in ((top, bottom), (left, right))})
+    waves = np.stack([_cosines(*span) for span in spans])
+    down = np.array([spans.index(frame[:2]) for frame in frames])
+    across = np.array([spans.index(frame[2:]) for frame in frames])
+    is_down = np.isin(np.arange(len(spans)), down)
     hashes = np.zeros((len(luma), len(frames)), np.uint64)
-    waves = [(_cosines(top, bottom), _cosines(left, right).T) for top, bottom, left, right in frames]
     for start in range(0, len(luma), _BATCH):
         part = _reduced(luma[start : start + _BATCH])
-        for number, (rows, columns) in enumerate(waves):
-            spectrum = (rows @ part @ columns).reshape(len(part), -1)
-            middle = np.median(spectrum[:, 1:], axis=1, keepdims=True)
-            hashes[start : start + _BATCH, number] = np.packbits(spectrum > middle, axis=1).view(">u8")[:, 0]
+        _hash(part, waves, is_down, down, across, hashes[start : start + _BATCH])
     return hashes
 
 
-def contrasts(luma: npt.NDArray[np.uint8], frames: tuple[tuple[float, float, float, float], ...] = HALVES) -> Floats:
+@compiled
+def _hash(
+    luma: Floats, waves: Floats, is_down: npt.NDArray[np.bool_], down: npt.NDArray[np.int64], across: npt.NDArray[np.int64],
+    hashes: Hashes,
+) -> None:  # fmt: skip
+    """One picture after another, so that no hash depends on the pictures beside it, as sums in a batched product may."""
+    num_waves = waves.shape[1]
+    columns = np.empty((len(waves), num_waves, luma.shape[2]), np.float32)
+    spectrum = np.empty(num_waves * num_waves, np.float32)
+    for number in range(len(luma)):
+        columns[:] = 0
+        for span in range(len(waves)):
+            if is_down[span]:
+                for wave in range(num_waves):
+                    for row in range(luma.shape[1]):
+                        share = waves[span, wave, row]
+                        for column in range(luma.shape[2]):
+                            columns[span, wave, column] += share * luma[number, row, column]
+        for frame in range(len(down)):
+            for wave in range(num_waves):
+                for other in range(num_waves):
+                    total = np.float32(0)
+                    for column in range(luma.shape[2]):
+                        total += columns[down[frame], wave, column] * waves[across[frame], other, column]
+                    spectrum[wave * num_waves + other] = total
+            middle = np.sort(spectrum[1:])[len(spectrum) // 2 - 1]
+            bits = np.uint64(0)
+            for value in spectrum:
+                bits = (bits << np.uint64(1)) | np.uint64(value > middle)
+            hashes[number, frame] = bits
+
+
+def contrasts(luma: npt.NDArray[np.uint8], frames: tuple[Frame, ...] = HALVES) -> Floats:
     """[n, frames] standard deviations of luma."""
     found = np.zeros((len(luma), len(frames)), np.float32)
     for start in range(0, len(luma), _BATCH):
@@ -55,8 +91,11 @@ def contrasts(luma: npt.NDArray[np.uint8], frames: tuple[tuple[float, float, flo
 
 def _reduced(luma: npt.NDArray[np.uint8]) -> Floats:
     cells = luma.shape[1] // _SIDE
-    reduced: Floats = luma.reshape(-1, _SIDE, cells, _SIDE, cells).mean((2, 4), dtype=np.float32)
-    return reduced
+    total = np.zeros((len(luma), _SIDE, _SIDE), np.float32)
+    for row in range(cells):
+        for column in range(cells):
+            total += luma[:, row::cells, column::cells]
+    return total / np.float32(cells * cells)
 
 
 def _cosines(low: float, high: float) -> Floats:

@@ -12,7 +12,7 @@ from curation.dedup.keepers import CONFLICTING, KEPT, NEAR, NO_GROUP
 from curation.dedup.look_alikes import NOT_ALIKE, LookAlikes
 from curation.dedup.pair_rule import EXACT, NO_PICTURES, Items, Outcome, States, askers
 from curation.dedup.similarity import ANSWERS, BOTH_EMPTY, PICTURES, QUESTIONS, REMAINDER, WHOLE, Similarities
-from curation.dedup_spec import DedupSpec
+from curation.dedup_spec import LOOK_ALIKE, DedupSpec
 from curation.errors import DropReason
 from curation.tables import Int64s
 
@@ -178,7 +178,7 @@ def _shown(rows: Int64s, decisions: SampleDecisions, items: Items, looks: LookAl
     has_other = has_other[items.pictures[first[has_other]] != items.pictures[decisions.first_item[twin[has_other]]]]
     if looks is not None:
         bits = looks.differing_bits(rows[has_other], twin[has_other])
-        shown[has_other] = [f"pictures look alike (hashes differ in {number} of 64 bits)" for number in bits.tolist()]
+        shown[has_other] = [f"{LOOK_ALIKE} (hashes differ in {number} of 64 bits)" for number in bits.tolist()]
         has_other = has_other[bits == NOT_ALIKE]
     shown[has_other] = "pictures mean the same"
     return shown

@@ -8,7 +8,7 @@ from typing import Any
 from curation.report.chosen_samples import ShownSample, read_chosen
 from curation.report.distributions import Histogram, histograms
 from curation.report.image_members import image_members
-from curation.report.refused import DuplicatePair, RejectedRecord, duplicate_pairs, rejected_examples
+from curation.report.refused import DuplicateCluster, RejectedRecord, duplicate_clusters, rejected_examples
 from curation.report.release_facts import ReleaseFacts, read_facts
 
 
@@ -19,7 +19,7 @@ class Gathered:
     release: ReleaseFacts
     samples: Sequence[ShownSample]
     rejected: Mapping[str, Sequence[RejectedRecord]]
-    pairs: Sequence[DuplicatePair]
+    clusters: Sequence[DuplicateCluster]
     leakage: Sequence[Mapping[str, Any]] = ()
     histograms: Sequence[Histogram] = ()
 
@@ -37,7 +37,7 @@ def gather(folder: Path, manifest: Mapping[str, Any], source_folders: Mapping[st
         release=release,
         samples=samples,
         rejected=rejected_examples(release.sources, source_folders),
-        pairs=duplicate_pairs(folder, release.sources, source_folders),
+        clusters=duplicate_clusters(folder, release.sources, source_folders),
         leakage=manifest.get("leakage", ()),
         histograms=histograms(folder),
     )

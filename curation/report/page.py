@@ -44,7 +44,7 @@ def render_page(gathered: Gathered) -> str:
             rejected=gathered.rejected,
             rejected_totals=total_by_reason([source.rejected for source in release.sources]),
             dropped_totals=total_by_reason([source.dropped for source in release.sources]),
-            pairs=gathered.pairs,
+            clusters=gathered.clusters,
             leakage=gathered.leakage,
             histograms=gathered.histograms,
             category_of={source.name: source.category for source in release.sources},

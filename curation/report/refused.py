@@ -11,14 +11,16 @@ from typing import Any
 
 import polars as pl
 
+from curation.dedup_spec import LOOK_ALIKE
 from curation.report.excerpt import cut
 from curation.report.release_facts import VERDICTS_NAME, SourceFacts
 from curation.report.thumbnails import MAX_SOURCE_BYTES, NO_PREVIEW, Thumbnail, thumbnail
 from curation.shard_format import IMAGE_MARKER
 
 EXAMPLES_PER_REASON = 6
-NUM_PAIRS = 12
-_PAIRS_PER_SOURCE = 4
+NUM_CLUSTERS = 12
+_CLUSTERS_PER_SOURCE = 4
+_MEMBERS_SHOWN = 4
 _RAW_CHARS = 300
 _DETAIL_CHARS = 240
 _QUESTION_CHARS = 320
@@ -49,13 +51,21 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class DuplicatePair:
-    """A dropped sample and its twin, the kept one."""
+class Duplicate:
+    """A dropped sample, and why it goes with the kept one."""
 
-    dropped: Side
-    twin: Side
+    side: Side
     reason: str
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateCluster:
+    """A kept sample, and the first few of the `size` samples that were dropped for it."""
+
+    keeper: Side
+    members: Sequence[Duplicate]
+    size: int
 
 
 def rejected_examples(sources: Sequence[SourceFacts], folders: Mapping[str, Path]) -> dict[str, list[RejectedRecord]]:
@@ -94,25 +104,37 @@ def _first_rejected(source: str, folder: Path, reason: str, num: int) -> list[Re
     ]
 
 
-def duplicate_pairs(release_folder: Path, sources: Sequence[SourceFacts], folders: Mapping[str, Path]) -> list[DuplicatePair]:
-    """A few dropped samples with their twins, from sources with images first, twins in other sources first."""
+def duplicate_clusters(
+    release_folder: Path, sources: Sequence[SourceFacts], folders: Mapping[str, Path]
+) -> list[DuplicateCluster]:
+    """A few kept samples with what was dropped for them: of sources with images first, first those with members in other
+    sources, or that look alike in other pixels."""
     having = [source for source in sources if source.dropped and source.name in folders]
-    having = sorted(having, key=lambda source: (source.num_images == 0, -source.num_dropped, source.name))[:NUM_PAIRS]
-    each = min(_PAIRS_PER_SOURCE, NUM_PAIRS // len(having)) if having else 0
+    having = sorted(having, key=lambda source: (source.num_images == 0, -source.num_dropped, source.name))[:NUM_CLUSTERS]
+    each = min(_CLUSTERS_PER_SOURCE, NUM_CLUSTERS // len(having)) if having else 0
     scan = pl.scan_parquet(release_folder / VERDICTS_NAME)
     scan = scan.filter(pl.col("twin_id").is_not_null() & (pl.col("stage") != "decontaminate"))  # those twins are no samples
     own = pl.col("twin_id").str.extract(f"^{_SOURCE_OF_ID.pattern}$") == pl.col("source")
-    rows: list[dict[str, Any]] = []
+    order = ["is_own", "looks_alike", "sample_id"]
+    alike = ~pl.col("detail").fill_null("").str.starts_with(LOOK_ALIKE)
+    twins: list[str] = []
     for source in having:
-        of_source = scan.filter(pl.col("source") == source.name).select("sample_id", "twin_id", "reason", "detail", is_own=own)
-        order = ["is_own", "sample_id"]
-        rows += of_source.bottom_k(each, by=order).collect(engine="streaming").sort(order).to_dicts()
+        of_source = scan.filter(pl.col("source") == source.name).select("sample_id", "twin_id", is_own=own, looks_alike=alike)
+        first = of_source.group_by("twin_id").agg(pl.col("is_own", "looks_alike", "sample_id").min())
+        twins += first.bottom_k(each, by=order).collect(engine="streaming").sort(order)["twin_id"].to_list()
+    twins = list(dict.fromkeys(twins))
+    members = scan.filter(pl.col("twin_id").is_in(pl.Series(twins, dtype=pl.String).implode()))
+    sizes = dict(members.group_by("twin_id").len().collect(engine="streaming").iter_rows())
+    listed = members.select("sample_id", "twin_id", "reason", "detail", is_own=own, looks_alike=alike).sort(order)
+    rows = listed.group_by("twin_id", maintain_order=True).head(_MEMBERS_SHOWN).collect().to_dicts()
     sides = _sides(sorted({row[key] for row in rows for key in ("sample_id", "twin_id")}), folders)
-    return [
-        DuplicatePair(sides[row["sample_id"]], sides[row["twin_id"]], row["reason"], cut(row["detail"] or "", _DETAIL_CHARS))
-        for row in rows
-        if row["sample_id"] in sides and row["twin_id"] in sides
-    ]
+    clusters = []
+    for twin in twins:
+        own_rows = [row for row in rows if row["twin_id"] == twin and row["sample_id"] in sides]
+        shown = [Duplicate(sides[row["sample_id"]], row["reason"], cut(row["detail"] or "", _DETAIL_CHARS)) for row in own_rows]
+        if twin in sides and shown:
+            clusters.append(DuplicateCluster(sides[twin], shown, sizes[twin]))
+    return clusters
 
 
 def _sides(sample_ids: Sequence[str], folders: Mapping[str, Path]) -> dict[str, Side]:

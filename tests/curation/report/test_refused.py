@@ -1,6 +1,6 @@
 import pytest
 
-from curation.report.refused import duplicate_pairs, rejected_examples
+from curation.report.refused import duplicate_clusters, rejected_examples
 from curation.report.release_facts import ReleaseFacts, read_facts
 
 
@@ -25,14 +25,16 @@ def test_raw_records_are_cut_and_printable(made_up, release):
 
 
 def test_a_duplicate_is_shown_beside_its_twin(made_up, release):
-    (pair,) = duplicate_pairs(made_up.folder, release.sources, made_up.source_folders)
+    (cluster,) = duplicate_clusters(made_up.folder, release.sources, made_up.source_folders)
 
-    assert pair.dropped.sample_id == f"{pair.twin.sample_id}-d1"
-    assert pair.dropped.question == pair.twin.question == "Is it blue?"
-    assert pair.dropped.thumbnails[0].data_uri == pair.twin.thumbnails[0].data_uri != ""
-    assert pair.detail == "same"
+    (member,) = cluster.members
+    assert cluster.size == 1
+    assert member.side.sample_id == f"{cluster.keeper.sample_id}-d1"
+    assert member.side.question == cluster.keeper.question == "Is it blue?"
+    assert member.side.thumbnails[0].data_uri == cluster.keeper.thumbnails[0].data_uri != ""
+    assert member.detail == "same"
 
 
 def test_without_folders_there_are_no_examples(made_up, release):
     assert not any(rejected_examples(release.sources, {}).values())
-    assert duplicate_pairs(made_up.folder, release.sources, {}) == []
+    assert duplicate_clusters(made_up.folder, release.sources, {}) == []

@@ -35,7 +35,7 @@ def test_a_report_can_do_without_the_sources_folders(made_up):
     page = _written(without)[PAGE_NAME].decode()
 
     assert "No examples are at hand." in page
-    assert "no pairs are at hand to show" in page
+    assert "none are at hand to show" in page
 
 
 def test_no_path_of_this_machine_is_published(made_up, tmp_path):
