@@ -14,9 +14,12 @@ from typing import Any
 import yaml
 
 from training.model.backbones import BACKBONES, UNAVAILABLE
+from training.model.published import TowerKind
 
 ADAPTER_SAMPLES = (0, 500_000, 1_200_000)
 _BATCH, _DEVICE_BATCH = 512, 8
+_OF_OPEN_CLIP = frozenset({TowerKind.OPEN_CLIP, TowerKind.SIGLIP, TowerKind.CONVNEXT, TowerKind.EVA02})
+"""Published as open_clip's files; the others as folders of transformers."""
 _VICUNA = {
     "hidden_size": 4096,
     "intermediate_size": 11008,
@@ -59,7 +62,10 @@ def _rates(learning_rate: float, warmup_ratio: float) -> dict[str, Any]:
 
 
 def _common(backbone: str, name: str, *, is_trained: bool) -> dict[str, Any]:
-    tower = {"backbone": backbone, "grid_side": 24, "path": f"weights/{backbone}", "is_trained": is_trained}
+    folder = f"weights/{backbone}"
+    is_file = BACKBONES[backbone].kind in _OF_OPEN_CLIP
+    where = {"weights": f"{folder}/open_clip_model.safetensors"} if is_file else {"path": folder}
+    tower = {"backbone": backbone, "grid_side": 24, **where, "is_trained": is_trained}
     return {
         "output": f"runs/study/{name}",
         "device": "cuda",
