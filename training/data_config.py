@@ -86,8 +86,9 @@ class DataConfig(Settings):
         return self
 
     def mixture_keys(self) -> list[str]:
-        """Keys given that count for weighted releases only."""
-        return [name for name in ("num_samples", "at_end", "schedule") if name in self.model_fields_set]
+        """Keys that say something and count for weighted releases only."""
+        fields = type(self).model_fields
+        return [name for name in ("num_samples", "at_end", "schedule") if getattr(self, name) != fields[name].default]
 
     def stream_options(self, *, seed: int, batch_size: int, global_batch: int) -> StreamOptions:
         """The keywords of a stream. `batch_size` is a rank's, `global_batch` a step's over all ranks."""

@@ -196,3 +196,11 @@ def test_the_plain_connector_has_no_samplers():
 def test_nothing_imports_torchvision():
     code = "import sys, training.loop, training.generation, training.study; sys.exit('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_settings_that_went_through_json_give_the_same_stream(release):
+    """As those of a checkpoint, or of a worker that Ray started: defaults are then written out."""
+    asked = config(release=str(release), data={"text_only": True})
+    again = RunConfig.model_validate_json(asked.model_dump_json())
+    assert again.fingerprint() == asked.fingerprint()
+    assert [sample["id"] for sample in build_stream(again)] == [sample["id"] for sample in build_stream(asked)]
