@@ -13,9 +13,10 @@ def show_plan(console: Console, document: Mapping[str, Any]) -> None:
     """The plan by category and by source, what it amounts to, and what to know before building it."""
     written = document["resolved"]
     if len(written) > 1:
-        text = yaml.safe_dump(written, sort_keys=False, allow_unicode=True, width=76, default_flow_style=None)
+        text = yaml.safe_dump(written, sort_keys=False, allow_unicode=True, width=70, default_flow_style=None)
         console.print(text, highlight=False, markup=False)
     console.print(_by_category(document))
+    console.print()
     console.print(_by_source(document))
     if document["details"]["total"]["num_bytes"] is not None:
         console.print(f"in shards about {_size(document['details']['total']['num_bytes'])}", highlight=False)

@@ -15,6 +15,7 @@ def show_statistics(console: Console, document: Mapping[str, Any]) -> None:
     for kind, title in (("categories", "category"), ("sources", "source")):
         rows = [(name, *_figures(entry)) for name, entry in document[kind].items()]
         console.print(table(f"medians by {title} (p95: of tokens; images: of all samples)", (title, *_COLUMNS), rows))
+        console.print()
     cross = document["crosstab"]
     for name, cells in cross["samples"].items():
         rows = [(label, *numbers) for label, numbers in zip(cross["rows"], cells, strict=True)]

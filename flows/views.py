@@ -19,12 +19,18 @@ _LEAST_CHARS = 6
 _SHOWN_CHARS = 600
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, text_columns: int = 1) -> Table:
-    """A table whose first `text_columns` columns are text and the others figures."""
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, text_columns: int = 1, is_tight: bool = False
+) -> Table:
+    """A table whose first `text_columns` columns are text and the others figures; names in the first one give way last.
+
+    A tight one has one blank between columns in place of two.
+    """
     view = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    view.collapse_padding = is_tight
     for number, column in enumerate(columns):
         if number < text_columns:
-            view.add_column(column, overflow="fold")
+            view.add_column(column, overflow="fold", no_wrap=number == 0)
         else:
             view.add_column(column, justify="right", no_wrap=True)
     for row in rows:
@@ -37,10 +43,10 @@ def _cell(cell: object) -> str:
 
 
 def cut_to_fit(columns: Sequence[str], rows: Sequence[Sequence[object]], cut: str, width: int) -> list[list[object]]:
-    """Rows in which the texts of column `cut` end where the table would be wider than `width`, but for _LEAST_CHARS of them."""
+    """Rows in which the texts of column `cut` end where a tight table would be wider than `width`, but for _LEAST_CHARS."""
     place = columns.index(cut)
     widths = [max(len(_cell(cell)) for cell in column) for column in zip(columns, *rows, strict=True)]
-    room = max(_LEAST_CHARS, width - sum(widths) + widths[place] - 2 * (len(columns) - 1))
+    room = max(_LEAST_CHARS, width - sum(widths) + widths[place] - (len(columns) - 1))
     return [
         [
             f"{text[: room - 1]}\N{HORIZONTAL ELLIPSIS}" if n == place and len(text := str(cell)) > room else cell
@@ -53,6 +59,11 @@ def cut_to_fit(columns: Sequence[str], rows: Sequence[Sequence[object]], cut: st
 def shortened(location: str) -> str:
     """The release or the last folder of a location, for a table of 80 columns; `--json` has it whole."""
     return PurePosixPath(location).name.partition(":")[0] if "://" not in location else PurePosixPath(location).name
+
+
+def shorter(text: str, num_chars: int = 10) -> str:
+    """`text`, cut to a short cell."""
+    return text if len(text) <= num_chars else text[: num_chars - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def size(num_bytes: int | None) -> str:

@@ -86,6 +86,10 @@ def make_site(title: str, index: Index, records: Records, *, hosts: list[str]) -
     def style() -> Response:
         return Response(_STYLE, media_type="text/css")
 
+    @site.get("/favicon.ico")
+    def icon() -> Response:
+        return Response(status_code=204)
+
     return site
 
 

@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 LINE_INTERVAL_SECONDS = 5.0
 
@@ -34,8 +35,8 @@ class BarReporter:
     """Progress bars that live at the bottom of a terminal; safe to use from several threads."""
 
     def __init__(self, console: Console) -> None:
-        columns = (TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn())
-        self._progress = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True)
+        columns = (TextColumn("{task.description:<28}"), BarColumn(bar_width=16), MofNCompleteColumn(), _Rate())
+        self._progress = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
         self._lock = threading.Lock()
         self._open = 0
 
@@ -61,6 +62,21 @@ class BarReporter:
                     self._progress.stop()
 
 
+class _Rate(ProgressColumn):
+    """Units a second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate, as wide as any."""
+        return Text("" if task.speed is None else f"{rate(task.speed)}", style="progress.data.speed")
+
+
+def rate(units_per_second: float) -> str:
+    """A rate in at most eight characters; a slow one as units a minute."""
+    if 0 < units_per_second < 0.1:
+        return f"{units_per_second * 60:.1f}/min"
+    return f"{units_per_second:,.0f}/s" if units_per_second >= 10 else f"{units_per_second:.1f}/s"
+
+
 class _Bar:
     def __init__(self, progress: Progress, task: int) -> None:
         self._progress = progress
@@ -83,7 +99,7 @@ class LineReporter:
 
     @contextmanager
     def track(self, label: str, total: int) -> Iterator[Track]:
-        """Lines such as `ingest charts: 12 of 40` while the block runs, if it runs long."""
+        """Lines such as `ingest charts: 12 of 40 (2.4/s, 12 s left)` while the block runs, if it runs long."""
         yield _Lines(self, label, total)
 
 
@@ -93,13 +109,22 @@ class _Lines:
         self._label = label
         self._total = total
         self._done = 0
-        self._spoken = time.monotonic()
+        self._began = self._spoken = time.monotonic()
 
     def advance(self, amount: int) -> None:
         self._done += amount
-        if time.monotonic() - self._spoken >= LINE_INTERVAL_SECONDS:
-            self._spoken = time.monotonic()
-            self._reporter.note(f"{self._label}: {self._done:,} of {self._total:,}")
+        now = time.monotonic()
+        if now - self._spoken >= LINE_INTERVAL_SECONDS:
+            self._spoken = now
+            self._reporter.note(f"{self._label}: {self._done:,} of {self._total:,}{self._pace(now)}")
+
+    def _pace(self, now: float) -> str:
+        """How fast it goes and how long it will take at that, where that can be told."""
+        if now <= self._began or self._done <= 0:
+            return ""
+        speed = self._done / (now - self._began)
+        left = f", {(self._total - self._done) / speed:,.0f} s left" if self._total > self._done else ""
+        return f" ({rate(speed)}{left})"
 
 
 def reporter_for(stream: TextIO = sys.stderr, *, is_quiet: bool = False) -> Reporter:

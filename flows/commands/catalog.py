@@ -26,7 +26,7 @@ def sources(
     """The catalog: what there is, and what of it is ingested."""
     from curation.inventory import inventory
     from curation.store import Store
-    from flows.views import as_json, cut_to_fit, shortened, table
+    from flows.views import as_json, cut_to_fit, shortened, shorter, table
 
     if (check and pin) or (refresh and not pin):
         raise typer.BadParameter("give one of --check and --pin; --refresh goes with --pin")
@@ -45,14 +45,20 @@ def sources(
         return
     columns = ("source", "category", "licence", "location", "state", "expected", "samples", "rejected")
     keys = ("source", "category", "license", "location", "state", "expected", "samples", "rejected")
+    states = {"not ingested": "-", "count differs": "differs"}
     shown = [
-        {**row, "location": shortened(row["location"][0]), "state": row["state"].replace("not ingested", "not yet")}
+        {
+            **row,
+            "location": shortened(row["location"][0]),
+            "license": shorter(row["license"]),
+            "state": states.get(row["state"], row["state"]),
+        }
         for row in rows
     ]
     cells = [["-" if row[key] is None else row[key] for key in keys] for row in shown]
     console = Console()
     cells = cut_to_fit(columns, cells, "location", console.width)
-    console.print(table(f"catalog {Globals.catalog}", columns, cells, text_columns=5))
+    console.print(table(f"catalog {Globals.catalog}", columns, cells, text_columns=5, is_tight=True))
 
 
 @app.command(name="try", rich_help_panel=DATA)

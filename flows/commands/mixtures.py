@@ -99,7 +99,9 @@ def diff(
         return
     for kind, title in (("categories", "category"), ("sources", "source")):
         rows = [(name, *entry.values()) for name, entry in document[kind].items()]
-        if kind == "categories":
+        if kind == "sources":
+            Console().print()
+        else:
             rows.append(("total", *document["total"].values(), *document["changed"].values()))
         Console().print(table(f"by {title}", (title, "before", "after", "entering", "leaving"), rows))
     for warning in document["warnings"]:

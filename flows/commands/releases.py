@@ -124,15 +124,19 @@ def _inspect(command: str, release: str, options: dict[str, object]) -> None:
 
 
 @app.command(rich_help_panel=RELEASES)
-def report(release: Annotated[str, typer.Argument(help="A release's folder, or its mixture's name.")]) -> None:
+def report(
+    release: Annotated[str, typer.Argument(help="A release's folder, or its mixture's name.")], json: JsonOption = False
+) -> None:
     """The data card and the report page of a release; prints their paths."""
     from curation.lookup import find_release
     from curation.report import CARD_NAME, CROISSANT_NAME, PAGE_NAME
     from curation.store import Store, address
+    from flows.views import as_json
 
     folder = find_release(Store.at(Globals.root), release)
-    for name in (CARD_NAME, CROISSANT_NAME, PAGE_NAME):
-        print(address(folder / name))  # noqa: T201
+    files = {"card": CARD_NAME, "croissant": CROISSANT_NAME, "page": PAGE_NAME}
+    found = {kind: address(folder / name) for kind, name in files.items()}
+    print(as_json(found) if json else "\n".join(found.values()))  # noqa: T201
 
 
 @app.command(rich_help_panel=RELEASES)

@@ -151,3 +151,21 @@ def test_steps_are_logged_to_stderr_when_asked(curate: Curate, built: Built, fla
     assert ("curation.runs: step_ended ingest scenes done" in done.stderr) == is_told
     assert done.stdout.strip().splitlines()[-1] == str(built.release)
     assert is_told or done.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [("sources",), ("plan", MIXTURE), ("stats",)], ids=lambda arguments: arguments[0])
+def test_tables_fit_80_columns_and_have_no_colours_in_a_pipe(curate: Curate, built: Built, arguments: tuple[str, ...]) -> None:
+    done = curate(*arguments, root=built.root, COLUMNS="80")
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "\nshape-counts " in done.stdout, "names are not folded"
+
+
+def test_the_files_of_a_report_are_named_as_json(curate: Curate, built: Built) -> None:
+    found = json.loads(curate("report", "demo", "--json", root=built.root).stdout)
+    assert found == {
+        "card": f"{built.release}/README.md",
+        "croissant": f"{built.release}/croissant.json",
+        "page": f"{built.release}/report.html",
+    }

@@ -1,9 +1,11 @@
 import io
+import re
+import time
 
 import pytest
 from rich.console import Console
 
-from curation.runtime.progress import BarReporter, LineReporter, Reporter, reporter_for
+from curation.runtime.progress import BarReporter, LineReporter, Reporter, rate, reporter_for
 
 
 class Terminal(io.StringIO):
@@ -24,7 +26,29 @@ def test_lines_are_few(monkeypatch: pytest.MonkeyPatch):
     assert stream.getvalue() == "begins [here]\n"
     monkeypatch.setattr("curation.runtime.progress.LINE_INTERVAL_SECONDS", 0.0)
     work(reporter_for(stream))
-    assert stream.getvalue().endswith("outer: 1 of 2\ninner: 3 of 3\n")
+    [outer, inner] = stream.getvalue().splitlines()[-2:]
+    assert re.fullmatch(r"outer: 1 of 2 \([\d,.]+/s, \d+ s left\)", outer)
+    assert re.fullmatch(r"inner: 3 of 3 \([\d,.]+/s\)", inner)
+
+
+@pytest.mark.parametrize(
+    ("units_per_second", "told"), [(0.0, "0.0/s"), (0.05, "3.0/min"), (2.34, "2.3/s"), (12.3, "12/s"), (123_456.0, "123,456/s")]
+)
+def test_rates_are_short(units_per_second: float, told: str):
+    assert rate(units_per_second) == told
+
+
+def test_bars_fit_80_columns_with_their_rate():
+    stream = Terminal()
+    reporter = BarReporter(Console(file=stream, force_terminal=True, width=80, color_system=None))
+    with reporter.track("looking at pictures of a long name", 123_456) as track:
+        for _ in range(3):
+            track.advance(1_000)
+            time.sleep(0.12)
+    lines = [re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", line) for line in re.split(r"[\r\n]", stream.getvalue())]
+    assert max(map(len, lines)) <= 80
+    assert any("/123,456" in line or "123456" in line for line in lines)
+    assert any("/s" in line for line in lines)
 
 
 def test_quiet_is_silent(capsys: pytest.CaptureFixture[str]):
