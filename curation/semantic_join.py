@@ -125,8 +125,9 @@ class SemanticJoin:
         starts = np.flatnonzero(np.r_[True, np.diff(groups[order]) != 0]) if len(order) else np.zeros(0, np.int64)
         cells: list[Labels] = []
         capped = Capped()
-        for start, stop in pairwise([*starts.tolist(), len(order)]):
-            members = order[start:stop].astype(np.uint32)
+        sizes = np.diff(starts, append=len(order))
+        for start, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
+            members = order[start : start + size].astype(np.uint32)
             if len(members) > ITEMS_PER_CELL:
                 for cell in self._cut(members, rows, pool):
                     pieces = [cell[first : first + ITEMS_PER_CELL] for first in range(0, len(cell), ITEMS_PER_CELL)]
@@ -134,7 +135,7 @@ class SemanticJoin:
                     if len(pieces) > 1:
                         capped += Capped(1, len(cell), len(cell) * (len(cell) - 1) // 2 - within)
                     cells += pieces
-            elif len(members) > 1:
+            else:
                 cells.append(members)
         return cells, capped
 
