@@ -17,7 +17,7 @@ from typing import Any
 
 from curation.catalog import Catalog, Images, Upstream
 from curation.errors import CatalogError, FetchError, RejectReason
-from curation.fetch.archives import Archive, Reading, StreamedMember, group_archives, members_of
+from curation.fetch.archives import Archive, MemberDamage, Reading, StreamedMember, group_archives, members_of
 from curation.fetch.far_file import Bounded, ForwardHead
 from curation.fetch.gunzip import Beyond, Damage
 from curation.imaging import MAX_FILE_BYTES, ImageFacts, examine
@@ -152,7 +152,10 @@ def pictures_in(archives: Archives, refs: Sequence[str], max_pixels: int, lack: 
         try:
             for member in members_of(lambda stream=stream: nullcontext(stream), archive, reading):  # type: ignore[misc]
                 if member.name in missing:
-                    found[member.name] = _found(partial(_whole, member), max_pixels)
+                    try:
+                        found[member.name] = _found(partial(_whole, member), max_pixels)
+                    except Damage:
+                        continue  # the archive breaks here, which the reading tells of all that follows
                     missing.discard(member.name)
                 if not missing:
                     break
@@ -189,9 +192,7 @@ def _whole(member: StreamedMember) -> bytes:
         raise Unusable(RejectReason.IMAGE_TOO_LARGE, f"{member.size} bytes; the limit is {MAX_FILE_BYTES}")
     try:
         return member.read()
-    except Beyond:
-        raise NotLooked("it lies at the end of what is looked at") from None
-    except Damage as problem:
+    except MemberDamage as problem:
         raise Unusable(RejectReason.UNREADABLE_IMAGE, str(problem)) from None
 
 

@@ -140,7 +140,10 @@ def show_life(console: Console, life: Life) -> None:
 
 def _place(place: Mapping[str, Any]) -> str:
     """Where a source's files came from, in words."""
-    name = place.get("place") or (f"hub:{place['hub']}" if "hub" in place else place.get("root") or place.get("http"))
+    if "upstream" in place:
+        name = f"release {place['upstream']}, {place['place']}"
+    else:
+        name = f"hub:{place['hub']}" if "hub" in place else str(place.get("root") or place.get("http"))
     commit = f" at commit {place['commit']}" if place.get("commit") else ""
     return f"from {name}{commit}{', its original' if place['is_original'] else ''}"
 

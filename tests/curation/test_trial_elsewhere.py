@@ -203,9 +203,10 @@ def test_archives_of_a_release_in_parts_are_looked_through(tmp_path: Path):
     ]
 
 
-def test_a_damaged_archive_of_a_release_is_told(tmp_path: Path):
+@pytest.mark.parametrize("length", [100, 200, 400])
+def test_a_damaged_archive_of_a_release_is_told(tmp_path: Path, length: int):
     files = release_files()
-    files["dvqa.tar.gz"] = files["dvqa.tar.gz"][:100]
+    files["dvqa.tar.gz"] = files["dvqa.tar.gz"][:length]
     write_files(tmp_path / "mirror", files)
     catalog = release_catalog(tmp_path, {"root": "mirror"})
     before = content(tmp_path)
