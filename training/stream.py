@@ -19,8 +19,9 @@ from training.index import Location, Release, open_release
 from training.keep import Keep, by_category, keep_rows, read_ratios
 from training.mixing import AtEnd, MixtureOrder, mixture_order
 from training.order import Order, ShardOrder, Shuffle, derive_key
+from training.ordered import ReadOptions
 from training.progress import Progress, merge_progress
-from training.reader import ReadOptions, SampleStream
+from training.reader import SampleStream
 from training.storage import Storage
 
 WINDOW = 1024

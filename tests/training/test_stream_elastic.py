@@ -39,7 +39,8 @@ def seats(make, world_size, num_workers, batch_size):
 def as_worker(monkeypatch, worker, num_workers):
     """Stand in for a DataLoader worker's process."""
     info = SimpleNamespace(id=worker, num_workers=num_workers, seed=7 + worker)
-    monkeypatch.setattr("training.reader.get_worker_info", lambda: info)
+    for module in ("training.ordered", "training.reader"):
+        monkeypatch.setattr(f"{module}.get_worker_info", lambda: info)
 
 
 @pytest.mark.parametrize("kind", ["release", "mixture", "ramp"])
