@@ -192,7 +192,8 @@ class Cambrian(nn.Module):
 
     def _hidden(self, layout: Layout, features: Sequence[Tensor], image_sizes: Sequence[ImageSize]) -> Tensor:
         """Hidden states [B, T, H]. transformers takes positions that begin anew, where no mask is given, for packed samples and
-        lets none attend to another; the places behind the last one are then samples of their own.
+        lets none attend to another (in sdpa and eager attention, which models are built with); the places behind the last one
+        are then samples of their own.
         """
         with self._embedded(layout, features, image_sizes) as embeds_BTH:
             hidden: Tensor = self._decoder()(
