@@ -99,6 +99,8 @@ def test_a_browser_draws_it(page: str, browser_page: Page, tmp_path: Path, size:
     assert arcs == [len(Category), len(NAMES)]
     assert browser_page.problems == []
     assert not browser_page.is_wider_than_its_window()
+    drawn = "Array.from(document.querySelectorAll('.chart svg')).map(chart => chart.getBoundingClientRect().right)"
+    assert max(browser_page.run(drawn)) <= size[0], "a chart is cut at the edge of the window"
 
 
 def test_a_page_that_cannot_be_written_is_told(page: str, tmp_path: Path):
