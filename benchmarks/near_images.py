@@ -1,8 +1,8 @@
 """Proposing look-alikes among many pictures: time and memory of the exact join of hashes, by the number of pictures.
 
 Hashes are made up: a random one for each picture's whole and each of its windows, and for one picture in ten a copy with up to
-8 bits flipped. A second run gives three pictures in four one hash, as pages of one layout have. `python -m benchmarks.near_images
-1000000` goes up to that many; each size runs in a process of its own, so that its peak is its own.
+8 bits flipped. A second run gives three pictures in four one hash, as pages of one layout have. Each size runs in a process of
+its own, so that its peak is its own; `python -m benchmarks.near_images 1000000` goes up to that many.
 """
 
 import multiprocessing

@@ -20,6 +20,7 @@ def test_settings_that_change_no_signature_share_them():
     [
         ("  treshold: 0.8", "did you mean 'threshold'"),
         ("  threshold: 1.5", "less than or equal to 1"),
+        ("  mirrored_images: true", "mirrored_images asks for near_images"),
         ("  rows: 4\n  probes: 5", "more parts than rows"),
         ("  bands: 128\n  rows: 8\n  probes: 9", "more parts than rows"),
         ("  unit: turns", "'sample' or 'turn'"),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from curation.catalog import Catalog
 from curation.clusters import clusters
@@ -89,6 +89,28 @@ def test_a_question_asked_again_on_a_copy_of_its_picture_is_a_duplicate(tmp_path
     assert detail.endswith("of 64 bits), same normalised turns")
     told = release.pool.manifest["near_images"]
     assert told == {"pictures": 4, "pairs": 2, "not_compared": 0}
+
+
+def test_mirror_images_count_where_they_are_asked_for(tmp_path: Path):
+    files = FILES | {"pictures/0-mirror": encoded(ImageOps.mirror(SCENES[0]), "PNG")}
+    shown = [record("0-png"), record("0-mirror"), record("1-png")]
+    assert dropped(built(tmp_path / "no", shown, files)) == {}
+    lost = dropped(built(tmp_path / "yes", shown, files, mirrored_images=True))
+    assert [reason for reason, _, _ in lost.values()] == ["near_duplicate"]
+    assert lost.keys() | {twin for _, twin, _ in lost.values()} == {0, 1}
+
+
+def test_a_picture_that_does_not_decode_is_quarantined_and_the_rest_compared(tmp_path: Path):
+    whole = FILES["pictures/0-png"]
+    files = FILES | {"pictures/cut": whole[: len(whole) // 2], "pictures/empty": b"", "pictures/text": b"no picture"}
+    shown = [record(name) for name in ("0-png", "cut", "empty", "text", "0-jpeg")]
+    release = built(tmp_path, shown, files)
+    refused = release.ingested["one"].manifest["counts"]["rejected"]
+    assert sum(refused.values()) == 3
+    assert {"truncated_image", "unreadable_image"} <= refused.keys()
+    [(lost, (reason, twin, _))] = dropped(release).items()
+    assert (reason, {lost, twin}) == ("near_duplicate", {0, 4})
+    assert release.pool.manifest["near_images"] == {"pictures": 2, "pairs": 1, "not_compared": 0}
 
 
 def test_copies_are_other_pictures_unless_asked_for(tmp_path: Path):
