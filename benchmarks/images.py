@@ -23,17 +23,18 @@ from curation.dedup.near_image import Thumbnails, alike_between
 from curation.dedup.picture_check import LookAlikeRule
 from curation.imaging import LUMA_SIDE, on_white, thumbnail_of
 
-PICTURES = 120
-SIZE = (800, 600)
+SIZES = {(800, 600): 120, (1600, 1200): 32}
+"""Sizes of JPEGs, and how many of each."""
+
 ROUNDS = 3
 PLANTED = 100
 Pictures = Sequence[Image.Image]
 
 
-def photograph(number: int) -> Image.Image:
+def photograph(number: int, size: tuple[int, int] = (800, 600)) -> Image.Image:
     """A picture with the detail of a photograph, unlike those of other numbers."""
     rng = np.random.default_rng(number)
-    layers = [Image.fromarray(rng.integers(0, 256, (*side, 3), dtype=np.uint8)).resize(SIZE, Image.Resampling.BICUBIC)
+    layers = [Image.fromarray(rng.integers(0, 256, (*side, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
               for side in ((9, 12), (60, 80), (300, 400))]  # fmt: skip
     return Image.blend(Image.blend(layers[0], layers[1], 0.4), layers[2], 0.15)
 
@@ -69,23 +70,23 @@ def sign(pictures: Sequence[np.ndarray]) -> None:
     assert len(Thumbnails(packed, np.ones(len(pictures), np.float32)).looks) == len(pictures)
 
 
-def speed() -> None:
-    """Print the rates."""
-    files = [encoded(photograph(number)) for number in range(PICTURES)]
+def speed(size: tuple[int, int], count: int) -> None:
+    """Print the rates for `count` JPEGs of one size."""
+    files = [encoded(photograph(number, size)) for number in range(count)]
     pixels = [np.asarray(Image.open(io.BytesIO(data))) for data in files]
     sign(pixels[:2])
-    name = f"signatures of {SIZE[0]} x {SIZE[1]} JPEG"
-    ours = per_second(lambda: sign([np.asarray(small(data)) for data in files]), PICTURES)
-    show(name, ours, per_second(lambda: [small(data) for data in files], PICTURES), "pictures/s", versus="bare scaled decode")
-    full = per_second(lambda: [Image.open(io.BytesIO(data)).load() for data in files], PICTURES)
-    added = per_second(lambda: sign(pixels), PICTURES)
-    show("full decode and signatures", 1 / (1 / added + 1 / full), full, "pictures/s", versus="bare full decode")
+    name = f"signatures of {size[0]} x {size[1]} JPEG"
+    ours = per_second(lambda: sign([np.asarray(small(data)) for data in files]), count)
+    show(name, ours, per_second(lambda: [small(data) for data in files], count), "pictures/s", versus="bare scaled decode")
+    full = per_second(lambda: [Image.open(io.BytesIO(data)).load() for data in files], count)
+    added = per_second(lambda: sign(pixels), count)
+    show("  with the full decode", 1 / (1 / added + 1 / full), full, "pictures/s", versus="bare full decode")
     try:
         import imagehash
     except ImportError:
         print("ImageHash is not installed: no comparison with it", file=sys.stderr)
         return
-    peer = per_second(lambda: [imagehash.phash(Image.open(io.BytesIO(data))) for data in files], PICTURES)
+    peer = per_second(lambda: [imagehash.phash(Image.open(io.BytesIO(data))) for data in files], count)
     show(name, ours, peer, "pictures/s", versus="ImageHash phash")
 
 
@@ -185,7 +186,8 @@ def planted() -> dict[str, Pictures]:
 
 def main() -> None:
     """Print the figures."""
-    speed()
+    for size, count in SIZES.items():
+        speed(size, count)
     for kind, images in planted().items():
         table(kind, images)
 
