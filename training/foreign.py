@@ -127,7 +127,7 @@ def _scan(tar: Path) -> Iterator[tuple[str, int, int, int, int]]:
                 text += 0 if _is_image(extension) else member.size
             if key:
                 yield key, start, end - start, images, text // 4
-    except (tarfile.TarError, OSError) as error:
+    except (tarfile.TarError, OSError, OverflowError) as error:
         raise StreamError(f"tar '{tar}' cannot be read: {error}") from error
 
 
@@ -164,7 +164,7 @@ def parse_foreign(data: bytes, start: int) -> Members:
                     origin["json"] = orjson.loads(content)
                 elif extension in _TEXT_EXTENSIONS and member.size <= _MAX_TEXT_BYTES:
                     origin[extension] = content.decode("utf-8", "replace")
-    except (tarfile.TarError, ValueError) as error:
+    except (tarfile.TarError, ValueError, OverflowError) as error:
         raise SampleError(f"no tar members of one sample, or no JSON in them: {error}") from error
     about = origin.get("json")
     if isinstance(about, dict) and isinstance(about.get("conversations"), list):
