@@ -197,7 +197,7 @@ def _tar_members(stream: ForwardFile, reading: Reading) -> Iterator[StreamedMemb
                     continue
                 stream.expect_at(info.offset_data)
                 yield StreamedMember(info.name, info.size, stream)
-    except tarfile.ReadError as problem:
+    except (tarfile.ReadError, OverflowError) as problem:
         raise Garbled(f"{problem} (at byte {stream.tell():,} of the unpacked stream)") from None
     # tarfile takes a damaged header for the end: the real end is a block of zeros.
     if stream.last_read != bytes(BLOCK_BYTES):

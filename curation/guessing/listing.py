@@ -147,6 +147,6 @@ def _members(path: Path) -> list[str]:
                 return archive.namelist()
         for member in islice(tar_members(path), MAX_MEMBERS):
             names.append(member.name.removeprefix("./"))
-    except (tarfile.TarError, *ZIP_DAMAGE):
+    except (tarfile.TarError, OverflowError, *ZIP_DAMAGE):
         return names
     return names

@@ -171,7 +171,7 @@ def _tar_index(path: str, _modified_ns: int) -> tuple[Mapping[str, Member], str 
     try:
         for member in tar_members(Path(path)):
             found[member.name.removeprefix("./")] = member
-    except (tarfile.TarError, EOFError) as problem:
+    except (tarfile.TarError, EOFError, OverflowError) as problem:
         return found, f"archive {Path(path).name} is damaged after {len(found)} members: {problem}"
     return found, None
 
@@ -209,7 +209,7 @@ def first_in_tar(path: Path, names: Iterable[str]) -> dict[str, Member]:
                 missing.discard(name)
             if not missing:
                 break
-    except (tarfile.TarError, OSError, EOFError):
+    except (tarfile.TarError, OSError, EOFError, OverflowError):
         return found
     return found
 
