@@ -29,7 +29,7 @@ def tar_samples(path: Path, file: str) -> Iterator[Span]:
                     grouped, first = [], first + TAR_SPAN_SAMPLES
                 grouped.append((key, []))
             grouped[-1][1].append(Member(extension, member.offset, member.size))
-    except (tarfile.TarError, OSError, EOFError) as problem:
+    except (tarfile.TarError, OSError, EOFError, OverflowError) as problem:
         number = first + len(grouped)
         detail = f"archive is damaged after {number} samples: {problem}"
         lost = [LostSpan(file, detail, b"", number, reason=RejectReason.ARCHIVE_DAMAGED)]
