@@ -33,15 +33,15 @@ from curation.cleaning import normalised
 from curation.dedup import keepers
 from curation.dedup.keepers import NOBODY
 from curation.dedup.near_text import near_texts
-from curation.dedup_spec import DedupSpec
-from curation.near_join import PAIRS_PER_COMPARISON
+from curation.mixture.dedup import DedupSpec
+from curation.near.texts import PAIRS_PER_COMPARISON
 from curation.sources.columns import Said
 from curation.sources.sample_rows import Origins, sample_table
 from curation.steps.clean import Clean
 from curation.steps.deduplicate import Deduplicate
 from curation.steps.sign import Sign
 from curation.steps.step import Artefact
-from curation.store import Store, publish, read_manifest, write_table
+from curation.storage.store import Store, publish, read_manifest, write_table
 from flows.environment import prepare_environment
 from flows.job import open_pool
 

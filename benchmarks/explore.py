@@ -17,7 +17,7 @@ from benchmarks.printing import show
 from curation.explore.index import make_index
 from curation.explore.search import Index, Query
 from curation.runtime.progress import reporter_for
-from curation.store import Store, publish, write_table
+from curation.storage.store import Store, publish, write_table
 from curation.tables import SAMPLES, VERDICTS, Int64s
 
 LIMIT_SECONDS = 0.2

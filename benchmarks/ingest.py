@@ -19,13 +19,13 @@ import polars as pl
 
 from benchmarks.memory import PeakMemory
 from benchmarks.printing import show
-from curation.catalog_file import load_catalog
+from curation.catalog.file import load_catalog
 from curation.runtime.cluster import start_ray
 from curation.runtime.pool import RayPool
 from curation.runtime.settings import RuntimeSettings
 from curation.sources.mapping import collection_paused
 from curation.steps.ingest import Ingest
-from curation.store import Store
+from curation.storage.store import Store
 from flows.environment import prepare_environment
 
 RECORDS = 200_000

@@ -18,13 +18,13 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.printing import show
-from curation.catalog import Catalog
-from curation.catalog_file import load_catalog
+from curation.catalog.file import load_catalog
+from curation.catalog.spec import Catalog
 from curation.facts import FACTS
 from curation.steps.deduplicate import pool_fingerprint
 from curation.steps.measure import facts_fingerprint
 from curation.steps.survivors import KEPT, survivors_fingerprint
-from curation.store import Store, point_to_latest, publish, write_columns
+from curation.storage.store import Store, point_to_latest, publish, write_columns
 
 NUM_SAMPLES = 10_000_000
 ROUNDS = 3

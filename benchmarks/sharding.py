@@ -24,9 +24,9 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.printing import show
-from curation.rendering import RENDERED
 from curation.shard_format import padding_bytes, tar_header
-from curation.shard_tasks import WriteTask, write_one_shard
+from curation.sharding.rendering import RENDERED
+from curation.sharding.tasks import WriteTask, write_one_shard
 
 SAMPLES = 6_000
 PICTURE_BYTES = 65_000
@@ -92,8 +92,8 @@ class PlainWrite:
 def ours_not_synced(task: WriteTask) -> int:
     """Write one shard to the page cache."""
     with (
-        mock.patch("curation.shard_writer.os.fsync", lambda _: None),
-        mock.patch("curation.shard_writer.start_writing_back", lambda *_: None),
+        mock.patch("curation.sharding.writer.os.fsync", lambda _: None),
+        mock.patch("curation.sharding.writer.start_writing_back", lambda *_: None),
     ):
         return write_one_shard(task).num_bytes
 

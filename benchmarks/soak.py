@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import ray_tasks
+from curation.inspection.verification import verify
 from curation.runtime.pool import InProcessPool
-from curation.store import latest
-from curation.verification import verify
+from curation.storage.store import latest
 from flows.demo.world import generate
 
 REPOSITORY = Path(__file__).parents[1]

@@ -18,9 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from curation.catalog.template import Unusable
 from curation.errors import RejectReason
 from curation.imaging import ImageFacts, examine
-from curation.template import Unusable
 
 DEATHS = 3
 """So many fresh processes must die of a picture before it is blamed: one alone may have been killed for another reason."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from curation.conditions import Where
+from curation.mixture.conditions import Where
 from curation.tables import id_bits
 
 Bools = npt.NDArray[np.bool_]

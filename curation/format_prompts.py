@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from curation.catalog import Prompt
+from curation.catalog.spec import Prompt
 from curation.shard_format import IMAGE_MARKER
 
 _OPENING_MARKERS = re.compile(rf"(?:\s*{re.escape(IMAGE_MARKER)}[ \t]*\n?)+")

@@ -26,9 +26,9 @@ import orjson
 
 from curation.errors import StoreError
 from curation.fetch.addresses import without_secrets
-from curation.mirror import mirror_of
 from curation.steps.step import Artefact, versions
-from curation.store import Store
+from curation.storage.mirror import mirror_of
+from curation.storage.store import Store
 
 RUNS = "runs"
 SCHEMA_VERSION = 1

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from curation.run_log import Run, runs
-from curation.store import Store, latest, read_manifest
+from curation.storage.store import Store, latest, read_manifest
 
 _Labels = tuple[tuple[str, str], ...]
 _HELP = {

@@ -10,9 +10,9 @@ from prefect import runtime
 from prefect.artifacts import create_link_artifact, create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.events import emit_event
 
-from curation.mirror import is_url
 from curation.report import PAGE_NAME
-from curation.store import address
+from curation.storage.mirror import is_url
+from curation.storage.store import address
 
 PUBLISHED = "curation.release.published"
 """Name of the event that every newly published release emits; automations and triggers can wait for it."""

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from curation.catalog import Catalog
-from curation.counts import Basis, ingested_counts, published_counts
-from curation.difference import Planned
-from curation.mixture_file import WrittenMixture
-from curation.planning import plan_document, plan_mixture
-from curation.store import Store
+from curation.catalog.spec import Catalog
+from curation.mixture.file import WrittenMixture
+from curation.planning.counts import Basis, ingested_counts, published_counts
+from curation.planning.difference import Planned
+from curation.planning.plan import plan_document, plan_mixture
+from curation.storage.store import Store
 
 
 def planned(written: WrittenMixture, catalog: Catalog, basis: Basis, root: str) -> Planned:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import curation
-from curation.catalog import Catalog
-from curation.catalog_file import load_catalog
+from curation.catalog.file import load_catalog
+from curation.catalog.spec import Catalog
 from curation.run_log import RunLog, run_log
 from curation.runtime.pool import InProcessPool, Pool, RayPool
 from curation.runtime.progress import reporter_for
 from curation.runtime.settings import runtime_settings
 from curation.steps.step import Artefact
-from curation.store import Store, address, is_published, read_manifest
+from curation.storage.store import Store, address, is_published, read_manifest
 
 DEFAULT_ROOT = "lake"
 DEFAULT_CATALOG = "catalog.yaml"

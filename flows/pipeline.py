@@ -14,12 +14,11 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from curation.catalog import Row, Source
-from curation.dedup_spec import DedupSpec
+from curation.catalog.spec import Row, Source
 from curation.errors import FetchError
-from curation.inputs import forget_fetched
-from curation.mixture import Mixture
-from curation.mixture_file import WrittenMixture, load_curriculum
+from curation.mixture.dedup import DedupSpec
+from curation.mixture.file import WrittenMixture, load_curriculum
+from curation.mixture.spec import Mixture
 from curation.steps.clean import Clean
 from curation.steps.curriculum import PublishStages
 from curation.steps.decontaminate import Decontaminate
@@ -32,6 +31,7 @@ from curation.steps.shard import Shard
 from curation.steps.sign import Sign
 from curation.steps.step import Artefact
 from curation.steps.survivors import Survivors
+from curation.upstream.inputs import forget_fetched
 from flows.artifacts import RunProgress, is_deployed, show_ingested
 from flows.job import DEFAULT_CATALOG, DEFAULT_ROOT, Job, logged_job, mixture_file
 

@@ -7,13 +7,13 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from curation.catalog_file import load_catalog
+from curation.catalog.file import load_catalog
 from curation.errors import ShardError
-from curation.mixture_file import load_curriculum
-from curation.release_difference import release_difference
+from curation.inspection.release_difference import release_difference
+from curation.inspection.verification import verify
+from curation.mixture.file import load_curriculum
 from curation.steps.curriculum import releases_of
-from curation.store import Store, address, latest, read_manifest
-from curation.verification import verify
+from curation.storage.store import Store, address, latest, read_manifest
 from flows.artifacts import announce, show_release
 from flows.job import DEFAULT_CATALOG, DEFAULT_ROOT, mixture_file, shipped_file, verifying_pool
 from flows.pipeline import TIMEOUT_SECONDS, build

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from curation.catalog import Catalog, Row
+from curation.catalog.spec import Catalog, Row
 from flows.views import as_json, size, table
 
 if TYPE_CHECKING:
-    from curation.pinning import Pin
+    from curation.upstream.pinning import Pin
 
 
 def show_try(known: Catalog, name: str, head: int, *, is_json: bool) -> None:
     """Print what the first records of a source or benchmark become."""
-    from curation.trial import try_row
+    from curation.inspection.trial import try_row
     from flows.trial_views import show_trial, trial_document
 
     trial = try_row(known, _row(known, name), head)
@@ -42,7 +42,7 @@ def show_guess(path: Path, catalog: Path, *, is_json: bool) -> None:
 
 def show_check(catalog: Catalog, names: Sequence[str], *, is_json: bool) -> int:
     """Print how sources (all by default) and benchmarks compare with the catalog; returns 1 when one is at odds with it."""
-    from curation.checking import check_rows, is_wrong
+    from curation.inspection.checking import check_rows, is_wrong
 
     rows = [_row(catalog, name) for name in names] or [*catalog.sources.values(), *catalog.benchmarks.values()]
     documents = check_rows(catalog, rows)
@@ -62,10 +62,10 @@ def show_check(catalog: Catalog, names: Sequence[str], *, is_json: bool) -> int:
 
 def pin(path: Path, names: Sequence[str], root: str, *, refresh: bool, is_json: bool) -> int:
     """Write the commits of the catalog's branches on the Hub beside it and print them; returns 1 when one is not known."""
-    from curation.catalog_file import load_catalog
-    from curation.pinning import pins_of, with_pins
-    from curation.pins import lock_file, pins_text, read_pins
-    from curation.store import Store, replacing
+    from curation.catalog.file import load_catalog
+    from curation.catalog.pins import lock_file, pins_text, read_pins
+    from curation.storage.store import Store, replacing
+    from curation.upstream.pinning import pins_of, with_pins
 
     catalog = load_catalog(path, is_pinned=False)
     rows = [_row(catalog, name) for name in names] or [*catalog.sources.values(), *catalog.benchmarks.values()]

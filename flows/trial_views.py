@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from curation.guessing.suggest import Guess
-from curation.trial import Trial, TriedPart, TriedPicture, TriedReject, TriedSample
+from curation.inspection.trial import Trial, TriedPart, TriedPicture, TriedReject, TriedSample
 
 MAX_SAMPLES = 5
 """Samples of a part that are shown in full; `--json` has all."""

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from curation.clusters import Clusters
-from curation.lookup import Life
+from curation.inspection.clusters import Clusters
+from curation.inspection.lookup import Life
 
 _LEAST_CHARS = 6
 _SHOWN_CHARS = 600

@@ -17,12 +17,12 @@ import httpx
 import pytest
 import yaml
 
+from curation.catalog.template import Unusable
 from curation.errors import RejectReason
 from curation.fetch.http import HttpFile, HttpSettings, fetch_http
 from curation.imaging import MAX_FILE_BYTES, examine
 from curation.runtime.progress import LineReporter
 from curation.sources.pictures import fetch
-from curation.template import Unusable
 from tests.support.upstream import part, picture, read_all
 from training.config import _StrictLoader
 from training.foreign import parse_foreign

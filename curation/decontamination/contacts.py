@@ -11,7 +11,7 @@ import polars as pl
 
 from curation.cleaning import normalised
 from curation.decontamination.ngrams import covers, ngrams, without_templates
-from curation.decontamination_spec import DecontaminationSpec, Signal
+from curation.mixture.decontamination import DecontaminationSpec, Signal
 from curation.tables import ROLES
 
 CONTACTS: dict[str, type[pl.DataType]] = {

@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from curation.decontamination_spec import DecontaminationSpec, Signal
 from curation.errors import DropReason
+from curation.mixture.decontamination import DecontaminationSpec, Signal
 
 STAGE = "decontaminate"
 ALL_SOURCES = "*"

@@ -1,6 +1,6 @@
 """Near duplicates among texts: shingles, MinHash, buckets, verified pairs, keepers, all in memory.
 
-`curate build` does the same over partitions on disk (curation/near_join.py), with the same parts.
+`curate build` does the same over partitions on disk (curation/near/texts.py), with the same parts.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from curation.dedup.keepers import NO_GROUP, Sweep
 from curation.dedup.minhash import Boilerplate, Keys, band_keys
 from curation.dedup.shingles import Hashes, ShingleSets, concatenated, whole_texts
 from curation.dedup.similarity import WHOLE, are_near, similarities
-from curation.dedup_spec import DedupSpec
+from curation.mixture.dedup import DedupSpec
 
 _TEXTS_AT_ONCE = 1 << 14
 _PAIRS_AT_ONCE = 1 << 18

@@ -22,7 +22,7 @@ from curation.dedup.buckets import Capped, Labels, Pairs, candidate_pairs, split
 from curation.dedup.keepers import CONFLICTING, KEPT, NO_GROUP, NOBODY
 from curation.dedup.look_alikes import NOT_ALIKE, LookAlikes
 from curation.dedup.shingles import Hashes
-from curation.dedup_spec import DedupSpec
+from curation.mixture.dedup import DedupSpec
 from curation.tables import Int64s, mix_bits
 
 NO_PICTURES = np.uint64(0)

@@ -7,7 +7,7 @@ from curation.dedup.buckets import Labels
 from curation.dedup.compiled import compiled
 from curation.dedup.minhash import Boilerplate, is_boilerplate
 from curation.dedup.shingles import Places, ShingleSets, Values
-from curation.dedup_spec import ANSWER_THRESHOLD, DedupSpec
+from curation.mixture.dedup import ANSWER_THRESHOLD, DedupSpec
 
 Similarities = npt.NDArray[np.float32]
 

@@ -12,8 +12,8 @@ from curation.dedup.keepers import CONFLICTING, KEPT, NEAR, NO_GROUP
 from curation.dedup.look_alikes import NOT_ALIKE, LookAlikes
 from curation.dedup.pair_rule import EXACT, NO_PICTURES, Items, Outcome, States, askers
 from curation.dedup.similarity import ANSWERS, BOTH_EMPTY, PICTURES, QUESTIONS, REMAINDER, WHOLE, Similarities
-from curation.dedup_spec import LOOK_ALIKE, DedupSpec
 from curation.errors import DropReason
+from curation.mixture.dedup import LOOK_ALIKE, DedupSpec
 from curation.tables import Int64s
 
 _REPEATED, _SEMANTIC = 5, 6

@@ -16,7 +16,7 @@ import polars as pl
 
 from curation.runtime.progress import Reporter
 from curation.shard_format import IMAGE_MARKER, VERDICTS_NAME
-from curation.store import Store, latest, read_manifest, replacing
+from curation.storage.store import Store, latest, read_manifest, replacing
 
 VERSION = 1
 EXCERPT_CHARS = 240

@@ -9,7 +9,7 @@ import polars as pl
 
 from curation.errors import CurationError
 from curation.imaging import EXTENSIONS
-from curation.store import Store, bring_tars
+from curation.storage.store import Store, bring_tars
 
 MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "gif": "image/gif", "webp": "image/webp", "bmp": "image/bmp"}
 _NAMES = ("samples-", "rejected-")

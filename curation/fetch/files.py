@@ -18,7 +18,7 @@ from curation.errors import FetchError
 from curation.fetch.addresses import shown_url, without_secrets
 from curation.fingerprint import fingerprint
 from curation.runtime.progress import Reporter, Track
-from curation.store import read_object, write_json
+from curation.storage.store import read_object, write_json
 
 STATE_FOLDER = ".fetch"
 LISTING = "listing.json"

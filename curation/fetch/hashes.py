@@ -8,7 +8,7 @@ import polars as pl
 
 from curation.errors import SourceError
 from curation.runtime.pool import Pool
-from curation.store import replacing
+from curation.storage.store import replacing
 
 _HASH_BLOCK_BYTES = 1 << 20
 _TASK_BYTES = 32 << 20

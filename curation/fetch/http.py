@@ -22,7 +22,7 @@ from curation.fetch.hashes import hash_file
 from curation.fetch.ranges import Progress
 from curation.fingerprint import fingerprint
 from curation.runtime.progress import Reporter, Track
-from curation.store import read_object, write_json
+from curation.storage.store import read_object, write_json
 
 STATE_FOLDER = ".fetch"
 _MEBIBYTE = 1 << 20

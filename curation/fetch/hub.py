@@ -14,15 +14,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.catalog.pins import COMMIT
 from curation.errors import FetchError
 from curation.fetch.addresses import without_secrets
 from curation.fetch.embedding import with_bytes
 from curation.fetch.http import HttpFile
 from curation.fetch.local import is_whole, make_whole
 from curation.fingerprint import fingerprint
-from curation.pins import COMMIT
 from curation.runtime.progress import Reporter
-from curation.store import read_object, replacing, write_json
+from curation.storage.store import read_object, replacing, write_json
 
 TOKEN = "HF_TOKEN"
 ROWS_AT_ONCE = 64

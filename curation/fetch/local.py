@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.shard_format import MANIFEST_NAME
-from curation.store import LATEST_NAME, read_object, write_json
+from curation.storage.store import LATEST_NAME, read_object, write_json
 
 _LOCKS: dict[str, threading.RLock] = defaultdict(threading.RLock)
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from curation.catalog.template import Path, Record, TemplateError
 from curation.guessing.words import plain_name
-from curation.template import Path, Record, TemplateError
 
 MOST = 0.8
 """The share of values that must be of a kind, for a column to be taken for one of that kind."""

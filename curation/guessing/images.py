@@ -7,11 +7,11 @@ from itertools import takewhile
 from pathlib import PurePosixPath
 from typing import Any
 
+from curation.catalog.template import Record, Template, Unusable
 from curation.guessing.columns import Column
 from curation.guessing.listing import is_picture
 from curation.guessing.words import IMAGE
 from curation.sources.records import Member
-from curation.template import Record, Template, Unusable
 
 Suggestion = dict[str, Any]
 _MOST = 0.5

@@ -10,14 +10,14 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.catalog.parts import Part
+from curation.catalog.template import Record
 from curation.guessing.delimited import guess_reader
 from curation.guessing.images import byte_columns
 from curation.guessing.listing import Listing, kind_of
-from curation.parts import Part
+from curation.inspection.trial import first_records
 from curation.sources.parquet_rows import PARQUET_DAMAGE
 from curation.sources.records import is_text_member
-from curation.template import Record
-from curation.trial import first_records
 
 HEAD = 32
 _MAX_FILES = 64

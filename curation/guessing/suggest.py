@@ -11,16 +11,16 @@ from typing import Any
 
 import yaml
 
-from curation.catalog import UNKNOWN_LICENSE, Catalog, Category, Source
-from curation.catalog_file import load_catalog
+from curation.catalog.file import load_catalog
+from curation.catalog.spec import UNKNOWN_LICENSE, Catalog, Category, Source
 from curation.errors import SourceError
 from curation.guessing.columns import Column, columns_of
 from curation.guessing.images import marker_in, member_images, named_after, named_images, place_of
 from curation.guessing.layouts import suggest_layouts
 from curation.guessing.listing import Listing, archives_of_pictures, list_folder, literal, patterns_for, record_groups
 from curation.guessing.samples import HEAD, Shape, shapes_of
+from curation.inspection.trial import Trial, try_row
 from curation.shard_format import IMAGE_MARKER
-from curation.trial import Trial, try_row
 
 Settings = dict[str, Any]
 _RANKING_HEAD = 8

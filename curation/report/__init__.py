@@ -13,7 +13,7 @@ from curation.report.croissant import describe
 from curation.report.data_card import CARD_NAME, render_card
 from curation.report.gather import gather
 from curation.report.page import render_page
-from curation.store import replacing
+from curation.storage.store import replacing
 
 CROISSANT_NAME = "croissant.json"
 PAGE_NAME = "report.html"

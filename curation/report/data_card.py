@@ -6,7 +6,7 @@ from typing import Any
 import jinja2
 import yaml
 
-from curation.catalog import UNKNOWN_LICENSE
+from curation.catalog.spec import UNKNOWN_LICENSE
 from curation.report.release_facts import ReleaseFacts
 from curation.report.wording import environment
 from curation.shard_format import SHARD_FOLDER

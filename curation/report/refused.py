@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from curation.dedup_spec import LOOK_ALIKE
+from curation.mixture.dedup import LOOK_ALIKE
 from curation.report.excerpt import cut
 from curation.report.release_facts import VERDICTS_NAME, SourceFacts
 from curation.report.thumbnails import MAX_SOURCE_BYTES, NO_PREVIEW, Thumbnail, thumbnail

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from curation.catalog import UNKNOWN_LICENSE
+from curation.catalog.spec import UNKNOWN_LICENSE
 from curation.shard_format import INDEX_NAME, ShardEntry
 
 VERDICTS_NAME = "verdicts.parquet"

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from curation.catalog import Layout, Part
+from curation.catalog.spec import Layout, Part
+from curation.catalog.template import Record
 from curation.sources.caption import caption
 from curation.sources.columns import Adapted
 from curation.sources.conversations import conversations
 from curation.sources.instruction import instruction
 from curation.sources.multiple_choice import multiple_choice
 from curation.sources.qa import qa
-from curation.template import Record
 
 Adapter = Callable[[Sequence[Record], Part], Adapted]
 

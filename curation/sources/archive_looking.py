@@ -18,6 +18,7 @@ from typing import BinaryIO
 import polars as pl
 import pyarrow as pa
 
+from curation.catalog.template import Unusable
 from curation.errors import RejectReason
 from curation.examiner import Examine
 from curation.fetch.archives import Archive, MemberDamage, Reading, StreamedMember, stream_members
@@ -25,8 +26,7 @@ from curation.fetch.gunzip import Damage
 from curation.imaging import MAX_FILE_BYTES, ImageFacts
 from curation.sources.looking import Album, looking
 from curation.sources.mending import base_key, find_moved, stem_key
-from curation.store import read_object, replacing, write_json, write_table
-from curation.template import Unusable
+from curation.storage.store import read_object, replacing, write_json, write_table
 
 ASIDE = pa.schema([pa.field("name", pa.string()), pa.field("offset", pa.int64()), pa.field("num_bytes", pa.int64())])
 """Members set aside: `num_bytes` at `offset` of the file beside, or null where only the name was kept."""

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from curation.catalog import Part, Text
+from curation.catalog.spec import Part, Text
+from curation.catalog.template import Record
 from curation.sources.columns import Adapted, single_turns, text_column
-from curation.template import Record
 
 DEFAULT_QUESTION = Text(text="Describe the image.")
 

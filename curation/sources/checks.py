@@ -11,13 +11,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.catalog import Images, Layout, Part
+from curation.catalog.spec import Images, Layout, Part
+from curation.catalog.template import Unusable
 from curation.errors import RejectReason
 from curation.shard_format import IMAGE_MARKER
 from curation.sources.columns import Row, Said, Turns, all_usable
 from curation.sources.pictures import Refs
 from curation.tables import Int64s, string_offsets
-from curation.template import Unusable
 
 _IS_SOLID = np.zeros(256, np.bool_)
 _IS_SOLID[0x21:0x80] = True

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from curation.locations import ReleaseRows, Where
+from curation.catalog.locations import ReleaseRows, Where
 
 NO_NAMES = ("", "none", "nan", "null")
 """What publishers write for no picture, in any case."""

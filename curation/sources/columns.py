@@ -12,10 +12,10 @@ from typing import Any, TypeGuard
 import numpy as np
 import pyarrow as pa
 
-from curation.catalog import Text, Value
+from curation.catalog.spec import Text, Value
+from curation.catalog.template import Path, Record, Template, Unusable
 from curation.errors import RejectReason
 from curation.tables import Int64s
-from curation.template import Path, Record, Template, Unusable
 
 Cell = str | Unusable
 Turns = list[str]

@@ -13,11 +13,11 @@ from itertools import accumulate, chain, pairwise
 from operator import itemgetter
 from typing import Any
 
-from curation.catalog import Part
+from curation.catalog.spec import Part
+from curation.catalog.template import Record, Unusable, scalar_text
 from curation.errors import RejectReason
 from curation.sources.columns import Adapted, Row, Turns, optional_column, translated, value_column
 from curation.tables import ROLES
-from curation.template import Record, Unusable, scalar_text
 
 KNOWN_ROLES = {
     "system": "system",

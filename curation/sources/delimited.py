@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from curation.catalog import Part, Reader
+from curation.catalog.spec import Part, Reader
 from curation.errors import RejectReason
 from curation.sources.records import MAX_RECORD_BYTES, Batch, ByteSpan, Reject
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from curation.catalog import Part
+from curation.catalog.spec import Part
+from curation.catalog.template import Record
 from curation.sources.columns import Adapted, Cell, optional_column, single_turns, text_column
-from curation.template import Record
 
 
 def instruction(records: Sequence[Record], part: Part) -> Adapted:

@@ -13,7 +13,7 @@ from curation.sources.columns import Said
 from curation.sources.mapping import ChunkPass
 from curation.sources.records import Reject
 from curation.sources.sample_rows import Origins, sample_table
-from curation.store import write_table
+from curation.storage.store import write_table
 from curation.tables import IMAGE
 
 MISNAMED = "extension_corrected"

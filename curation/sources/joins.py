@@ -5,12 +5,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from curation.catalog import Join
+from curation.catalog.spec import Join
+from curation.catalog.template import Record, Template, Unusable
 from curation.errors import RejectReason
 from curation.sources.json_records import parse_value
 from curation.sources.records import MAX_RECORD_BYTES
 from curation.sources.safe_paths import inside
-from curation.template import Record, Template, Unusable
 
 
 def joined(root: Path, record: Record, joins: Mapping[str, Join]) -> Record:

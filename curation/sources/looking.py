@@ -10,15 +10,15 @@ from typing import BinaryIO
 import polars as pl
 import pyarrow as pa
 
-from curation.catalog import Images
+from curation.catalog.spec import Images
+from curation.catalog.template import Unusable
 from curation.errors import RejectReason
 from curation.examiner import Examine, Examiner
 from curation.imaging import EXTENSIONS, ImageFacts, examine
 from curation.shard_format import END_OF_ARCHIVE, padding_bytes, tar_header
 from curation.sources.pictures import fetch
-from curation.store import replacing, write_table
+from curation.storage.store import replacing, write_table
 from curation.tables import IMAGE, REFERENCE_PREFIX, THUMBNAILS
-from curation.template import Unusable
 
 FACTS = pa.schema(
     [

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import orjson
 import pyarrow as pa
 
-from curation.catalog import Fields, Part, ReleaseRows, Text
+from curation.catalog.spec import Fields, Part, ReleaseRows, Text
+from curation.catalog.template import Record, Template, Unusable
 from curation.sources import ADAPTERS
 from curation.sources.checks import checked, checked_text
 from curation.sources.columns import Said, Turns, text_column
@@ -21,9 +22,8 @@ from curation.sources.pictures import picture_refs
 from curation.sources.readers import read
 from curation.sources.records import Batch, Reject, Span
 from curation.sources.sample_rows import Origins, rejected_table, sample_table
-from curation.store import write_json, write_table
+from curation.storage.store import write_json, write_table
 from curation.tables import RAW_LIMIT_BYTES
-from curation.template import Record, Template, Unusable
 
 MAPPED = pa.schema(
     [

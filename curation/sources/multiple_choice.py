@@ -7,10 +7,10 @@ question's text already (or a record has none, or an empty list of them, and is 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from curation.catalog import Part
+from curation.catalog.spec import Part
+from curation.catalog.template import LETTERS, Path, Record, Unusable, scalar_text
 from curation.errors import RejectReason
 from curation.sources.columns import Adapted, Cell, Row, text_column, value_column
-from curation.template import LETTERS, Path, Record, Unusable, scalar_text
 
 
 def multiple_choice(records: Sequence[Record], part: Part) -> Adapted:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.catalog import Part
+from curation.catalog.spec import Part
 from curation.errors import RejectReason
 from curation.sources.records import Batch, LostSpan, Reject, RowGroupSpan, Span
 

@@ -15,15 +15,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.catalog import Images, Part, Text
+from curation.catalog.spec import Images, Part, Text
+from curation.catalog.template import Path as FieldPath
+from curation.catalog.template import Record, Template, Unusable
 from curation.errors import RejectReason
 from curation.fetch.archives import ZIP_DAMAGE
 from curation.imaging import MAX_FILE_BYTES
 from curation.sources.records import Member, is_text_member
 from curation.sources.safe_paths import inside, relative_name
 from curation.sources.tar_samples import tar_members
-from curation.template import Path as FieldPath
-from curation.template import Record, Template, Unusable
 
 Refs = list[str] | Unusable
 _NO_NAME = ("", "none", "nan", "null")

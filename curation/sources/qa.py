@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from curation.catalog import Part
+from curation.catalog.spec import Part
+from curation.catalog.template import Record
 from curation.sources.columns import Adapted, single_turns, text_column
-from curation.template import Record
 
 
 def qa(records: Sequence[Record], part: Part) -> Adapted:

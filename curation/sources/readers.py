@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from curation.catalog import Part
-from curation.locations import ReleaseRows
+from curation.catalog.locations import ReleaseRows
+from curation.catalog.spec import Part
 from curation.sources.delimited import columns_of, read_delimited, read_quoted
 from curation.sources.json_records import read_json
 from curation.sources.json_spans import json_spans, line_spans

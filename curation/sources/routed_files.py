@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from curation.store import replacing
+from curation.storage.store import replacing
 
 LINES_SUFFIX = ".lines"
 _BLOCK_BYTES = 1 << 20

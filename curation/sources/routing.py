@@ -28,7 +28,7 @@ from curation.sources.claims import Claim, Kind, Outcome, Router
 from curation.sources.json_spans import json_spans, sniff_style, split_elements
 from curation.sources.records import ByteSpan, LostSpan
 from curation.sources.routed_files import LINES_SUFFIX, JoinTask, Segment, join_segments
-from curation.store import Store, replacing, write_table
+from curation.storage.store import Store, replacing, write_table
 from curation.tables import RAW_LIMIT_BYTES, REJECTED, record_id
 
 VERSION = 1

@@ -7,8 +7,8 @@ import os
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
+from curation.catalog.template import Unusable
 from curation.errors import RejectReason
-from curation.template import Unusable
 
 
 def relative_name(name: str) -> str:

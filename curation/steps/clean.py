@@ -16,7 +16,7 @@ from curation.cleaning import image_keys, judged, normalised, text_keys
 from curation.fingerprint import fingerprint
 from curation.runtime.pool import Pool
 from curation.steps.step import Artefact, created_now
-from curation.store import Store, is_published, point_to_latest, publish, read_manifest, write_table
+from curation.storage.store import Store, is_published, point_to_latest, publish, read_manifest, write_table
 from curation.tables import SIGNATURES
 
 VERSION = 2

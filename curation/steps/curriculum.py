@@ -7,7 +7,7 @@ from typing import Any
 
 from curation.fingerprint import fingerprint
 from curation.steps.step import Artefact, created_now
-from curation.store import Store, is_published, point_to_latest, publish, read_manifest
+from curation.storage.store import Store, is_published, point_to_latest, publish, read_manifest
 
 VERSION = 1
 

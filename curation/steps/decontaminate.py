@@ -15,14 +15,14 @@ import polars as pl
 
 from curation.decontamination.contacts import CONTACTS, HITS, PICTURE_HITS, Items, benchmark_items, contacts
 from curation.decontamination.leakage import STAGE, decontaminated, leakage
-from curation.decontamination_spec import LEAKAGE_NAME, DecontaminationSpec
 from curation.dedup.near_image import Thumbnails, alike_between
 from curation.dedup.picture_check import LookAlikeRule
 from curation.errors import SourceError
 from curation.fingerprint import fingerprint
+from curation.mixture.decontamination import LEAKAGE_NAME, DecontaminationSpec
 from curation.runtime.pool import Pool
 from curation.steps.step import Artefact, created_now
-from curation.store import Store, is_published, publish, read_manifest, replacing, write_table
+from curation.storage.store import Store, is_published, publish, read_manifest, replacing, write_table
 from curation.tables import THUMBNAILS, VERDICTS
 
 VERSION = 2

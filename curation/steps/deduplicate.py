@@ -12,12 +12,12 @@ from typing import Any
 import polars as pl
 
 from curation.dedup.exact import verdicts
-from curation.dedup_spec import DedupSpec
 from curation.fingerprint import fingerprint
+from curation.mixture.dedup import DedupSpec
 from curation.model_files import model_fingerprint
 from curation.runtime.pool import InProcessPool, Pool
 from curation.steps.step import Artefact, created_now
-from curation.store import Store, is_published, latest, publish, read_manifest, write_table
+from curation.storage.store import Store, is_published, latest, publish, read_manifest, write_table
 from curation.tables import SIGNATURES, VERDICTS
 
 VERSION = 1

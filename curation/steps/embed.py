@@ -16,14 +16,14 @@ import polars as pl
 from PIL import Image
 
 from curation.dedup.meaning import Halves, side_by_side
-from curation.dedup_spec import DedupSpec
 from curation.fingerprint import fingerprint
 from curation.imaging import upright_rgb
-from curation.item_texts import item_texts
+from curation.mixture.dedup import DedupSpec
 from curation.model_files import model_fingerprint
+from curation.near.item_texts import item_texts
 from curation.runtime.pool import Pool
 from curation.steps.step import Artefact, created_now
-from curation.store import Store, bring_tars, is_published, publish, read_manifest, replacing
+from curation.storage.store import Store, bring_tars, is_published, publish, read_manifest, replacing
 
 VERSION = 1
 ROWS_AT_ONCE = 4_096

@@ -16,9 +16,8 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 
-from curation.catalog import Benchmark, Catalog, Row, ingest_settings
+from curation.catalog.spec import Benchmark, Catalog, Row, ingest_settings
 from curation.fingerprint import fingerprint
-from curation.inputs import PartInputs, find_inputs, hash_inputs, inputs_digest
 from curation.references import lacking_pixels
 from curation.runtime.pool import Pool
 from curation.sources.archive_looking import ArchiveTask
@@ -29,8 +28,9 @@ from curation.sources.readers import chunks, survey
 from curation.sources.records import Span
 from curation.steps.picture_pass import PicturePass
 from curation.steps.step import Artefact, created_now, versions
-from curation.store import Store, is_published, point_to_latest, publish, read_manifest, write_table
+from curation.storage.store import Store, is_published, point_to_latest, publish, read_manifest, write_table
 from curation.tables import COPY_SUFFIX, copy_id
+from curation.upstream.inputs import PartInputs, find_inputs, hash_inputs, inputs_digest
 
 VERSION = 5
 """Bumped when the same files and settings would give other samples; published sources of older versions are then redone."""

@@ -10,7 +10,7 @@ from curation.facts import FACTS, read_facts, totals_by_file
 from curation.fingerprint import fingerprint
 from curation.runtime.pool import Pool
 from curation.steps.step import Artefact, created_now
-from curation.store import Store, is_published, point_to_latest, publish, read_manifest, write_columns
+from curation.storage.store import Store, is_published, point_to_latest, publish, read_manifest, write_columns
 
 VERSION = 2
 

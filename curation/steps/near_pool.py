@@ -32,14 +32,14 @@ from curation.dedup.picture_check import LookAlikeRule
 from curation.dedup.shingles import Hashes
 from curation.dedup.similarity import BOTH_EMPTY, WHOLE, Similarities
 from curation.dedup.verdict_rows import Measured, conflicts, removed_turns, sample_decisions, verdict_rows
-from curation.dedup_spec import DedupSpec, SemanticSpec
-from curation.near_images import NearImages
-from curation.near_join import ItemFacts, ItemFile, Matches, NearJoin
+from curation.mixture.dedup import DedupSpec, SemanticSpec
+from curation.near.images import NearImages
+from curation.near.meanings import SemanticJoin, SemanticMatches, VectorFile
+from curation.near.shingle_files import SHINGLES_SUFFIX
+from curation.near.texts import ItemFacts, ItemFile, Matches, NearJoin
 from curation.runtime.pool import InProcessPool, Pool
-from curation.semantic_join import SemanticJoin, SemanticMatches, VectorFile
-from curation.shingle_files import SHINGLES_SUFFIX
 from curation.steps.step import Artefact
-from curation.store import write_table
+from curation.storage.store import write_table
 from curation.tables import FINDINGS, ITEMS, REMOVED_TURNS, SIGNATURES, VERDICTS, mix_bits
 
 ROWS_PER_FILE = 1_000_000

@@ -15,11 +15,10 @@ from typing import Any
 
 import polars as pl
 
+from curation.catalog.parts import Images
 from curation.errors import RejectReason
 from curation.fetch.archives import Archive, PictureArchives
 from curation.fingerprint import fingerprint
-from curation.inputs import PartInputs
-from curation.parts import Images
 from curation.runtime.pool import Pool
 from curation.sources.archive_looking import (
     ArchiveReader,
@@ -33,7 +32,8 @@ from curation.sources.archive_looking import (
 from curation.sources.looking import LookTask, look_at_pictures, looked_path
 from curation.sources.mending import find_moved
 from curation.sources.pictures import picture_names
-from curation.store import Store, replacing
+from curation.storage.store import Store, replacing
+from curation.upstream.inputs import PartInputs
 
 VERSION = 3
 MIN_LOOK_PICTURES, MAX_LOOK_PICTURES = 64, 1_024

@@ -17,24 +17,24 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.balance import Plan, plan
-from curation.catalog import Catalog, Category
-from curation.decontamination_spec import LEAKAGE_NAME
+from curation.catalog.spec import Catalog, Category
 from curation.errors import PlanError
 from curation.facts import PLACES, read_source
 from curation.fingerprint import fingerprint
-from curation.guard import check_guard
-from curation.mixture import Mixture, participants
-from curation.picking import chosen, held, is_counted_by_hand, kept_rows, left_out
+from curation.mixing.balance import Plan, plan
+from curation.mixing.guard import check_guard
+from curation.mixing.picking import chosen, held, is_counted_by_hand, kept_rows, left_out
+from curation.mixing.selection import NamesOf, final_verdicts, occurrences, stream_order
+from curation.mixture.decontamination import LEAKAGE_NAME
+from curation.mixture.spec import Mixture, participants
 from curation.references import lacking_pixels, without_pixels
-from curation.rendering import SourceFacts
 from curation.report import write_report
 from curation.runtime.pool import Pool
-from curation.selection import NamesOf, final_verdicts, occurrences, stream_order
 from curation.shard_format import INDEX_COLUMNS, INDEX_NAME, SCHEMA_VERSION, VERDICTS_NAME, ShardEntry
-from curation.shard_tasks import RenderTask, WriteTask, index_part, render_samples, write_one_shard
+from curation.sharding.rendering import SourceFacts
+from curation.sharding.tasks import RenderTask, WriteTask, index_part, render_samples, write_one_shard
 from curation.steps.step import Artefact, created_now, versions
-from curation.store import (
+from curation.storage.store import (
     Store,
     bring_tars,
     is_published,

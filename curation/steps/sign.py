@@ -16,11 +16,11 @@ import pyarrow as pa
 from curation.dedup.boilerplate import SAMPLED_ITEMS, frequent_values
 from curation.dedup.shingles import role_keys, shingle_sets
 from curation.fingerprint import fingerprint
-from curation.item_texts import item_texts
+from curation.near.item_texts import item_texts
+from curation.near.shingle_files import SHINGLES_SUFFIX, read_shingles, write_shingles
 from curation.runtime.pool import Pool
-from curation.shingle_files import SHINGLES_SUFFIX, read_shingles, write_shingles
 from curation.steps.step import Artefact, created_now
-from curation.store import Store, is_published, publish, read_manifest, write_table
+from curation.storage.store import Store, is_published, publish, read_manifest, write_table
 from curation.tables import ITEMS, Int64s, id_bits
 
 VERSION = 2

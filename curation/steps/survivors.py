@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from curation.facts import read_ids, totals_by_file
 from curation.fingerprint import fingerprint
-from curation.picking import kept_rows
+from curation.mixing.picking import kept_rows
 from curation.steps.step import Artefact, created_now
-from curation.store import Store, is_published, publish, read_manifest, write_columns
+from curation.storage.store import Store, is_published, publish, read_manifest, write_columns
 from curation.tables import VERDICTS
 
 VERSION = 1

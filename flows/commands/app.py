@@ -12,7 +12,7 @@ from flows.environment import prepare_environment
 from flows.job import DEFAULT_CATALOG, DEFAULT_ROOT, shipped_file
 
 if TYPE_CHECKING:
-    from curation.catalog import Catalog
+    from curation.catalog.spec import Catalog
 
 _HELP = """Curate and mix multimodal instruction data into WebDataset shards.
 
@@ -99,7 +99,7 @@ def settings(
 
 def open_catalog() -> "Catalog":
     """The catalog that `--catalog` names, with the originals that `--originals` does. Raises CatalogError."""
-    from curation.catalog_file import load_catalog
+    from curation.catalog.file import load_catalog
 
     return load_catalog(shipped_file(Globals.catalog), Globals.originals)
 

@@ -24,8 +24,8 @@ def sources(
     json: JsonOption = False,
 ) -> None:
     """The catalog: what there is, and what of it is ingested."""
-    from curation.inventory import inventory
-    from curation.store import Store
+    from curation.inspection.inventory import inventory
+    from curation.storage.store import Store
     from flows.views import as_json, cut_to_fit, shortened, shorter, table
 
     if (check and pin) or (refresh and not pin):
@@ -87,8 +87,8 @@ def ingest(
     refresh: Annotated[bool, typer.Option("--refresh", help="Ask again what branches, buckets and URLs hold now.")] = False,
 ) -> None:
     """Upstream data to checked samples and a quarantine."""
-    from curation.inventory import ingest_summary
-    from curation.store import Store
+    from curation.inspection.inventory import ingest_summary
+    from curation.storage.store import Store
     from flows.views import table
 
     Store.open(Globals.root)

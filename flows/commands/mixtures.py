@@ -23,8 +23,8 @@ def plan(
     html: Annotated[str | None, typer.Option("--html", metavar="FILE", help="Also draw the plan as a page.")] = None,
 ) -> None:
     """Dry run: what each source and category would give. Touches no picture."""
-    from curation.mixture_file import load_curriculum
-    from curation.planning import curriculum_document
+    from curation.mixture.file import load_curriculum
+    from curation.planning.plan import curriculum_document
     from flows.comparing import documented, planned
     from flows.views import as_json
 
@@ -35,7 +35,7 @@ def plan(
     documents = {written.stage or "": documented(planned(written, known, counts, Globals.root), known) for written in wanted}
     document = curriculum_document(curriculum.name, documents) if len(documents) > 1 else next(iter(documents.values()))
     if html is not None:
-        from curation.plan_page import write_plan_page
+        from curation.planning.page import write_plan_page
 
         write_plan_page(Path(html), list(documents.values()))
         print(html, file=sys.stderr)  # noqa: T201
@@ -54,9 +54,9 @@ def stats(
     json: JsonOption = False,
 ) -> None:
     """Lengths and sizes of the ingested samples, by source and category; reads Parquet piece by piece."""
+    from curation.inspection.statistics import EMPTY, KEYS, pieces, statistics, tally
     from curation.runtime.frames import summed
-    from curation.statistics import EMPTY, KEYS, pieces, statistics, tally
-    from curation.store import Store, latest
+    from curation.storage.store import Store, latest
     from flows.statistics_views import show_statistics
     from flows.views import as_json
 
@@ -82,8 +82,8 @@ def diff(
     json: JsonOption = False,
 ) -> None:
     """What changes between two mixtures: samples entering and leaving, by source and category."""
-    from curation.difference import plan_difference
-    from curation.mixture_file import load_written
+    from curation.mixture.file import load_written
+    from curation.planning.difference import plan_difference
     from flows.comparing import planned
     from flows.views import as_json, table
 
@@ -119,9 +119,9 @@ def build(
     ] = False,
 ) -> None:
     """Everything a release needs, in order, skipping what is done. The last line on stdout is the release's path."""
-    from curation.mixture_file import load_curriculum
-    from curation.planning import require_licences
-    from curation.store import Store, address, read_manifest
+    from curation.mixture.file import load_curriculum
+    from curation.planning.plan import require_licences
+    from curation.storage.store import Store, address, read_manifest
     from flows.views import conservation_table
 
     Store.open(Globals.root)
@@ -165,9 +165,9 @@ def dups(
     json: JsonOption = False,
 ) -> None:
     """Clusters of duplicates in a mixture's pool, as a person reads them: what was kept, and what was dropped for it."""
-    from curation.clusters import clusters
-    from curation.mixture_file import load_mixture
-    from curation.store import Store
+    from curation.inspection.clusters import clusters
+    from curation.mixture.file import load_mixture
+    from curation.storage.store import Store
     from flows.job import mixture_file
     from flows.views import as_json, show_clusters
 
@@ -184,7 +184,7 @@ def dups(
 @app.command(rich_help_panel=WATCHING)
 def serve(mixture: MixtureArgument = "mixtures/cambrian-10m.yaml") -> None:
     """Serve the scheduled flows: nightly ingestion, and a weekly release of MIXTURE. Runs until stopped."""
-    from curation.mixture_file import load_curriculum
+    from curation.mixture.file import load_curriculum
 
     path, stage = mixture_file(mixture)
     load_curriculum(path, open_catalog()).stage(stage)

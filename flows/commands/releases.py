@@ -18,9 +18,9 @@ def verify(
     release: Annotated[str, typer.Argument(help="A release's folder, or its mixture's name.")], json: JsonOption = False
 ) -> None:
     """Recount and rehash every shard of a release against its manifest."""
-    from curation.lookup import find_release
-    from curation.store import Store, address
-    from curation.verification import verify as check
+    from curation.inspection.lookup import find_release
+    from curation.inspection.verification import verify as check
+    from curation.storage.store import Store, address
     from flows.job import verifying_pool
     from flows.views import as_json
 
@@ -50,8 +50,8 @@ def why(
     json: JsonOption = False,
 ) -> None:
     """The life of one sample or rejected record: origin, verdicts, twin, place in the shards."""
-    from curation.lookup import find_release, look_up
-    from curation.store import Store
+    from curation.inspection.lookup import find_release, look_up
+    from curation.storage.store import Store
     from flows.views import as_json, show_life
 
     store = Store.at(Globals.root)
@@ -108,8 +108,8 @@ def which(
 
 def _inspect(command: str, release: str, options: dict[str, object]) -> None:
     from curation.errors import CurationError, StoreError
-    from curation.lookup import find_release
-    from curation.store import Store
+    from curation.inspection.lookup import find_release
+    from curation.storage.store import Store
     from flows.inspection import inspect_stream
 
     try:
@@ -128,9 +128,9 @@ def report(
     release: Annotated[str, typer.Argument(help="A release's folder, or its mixture's name.")], json: JsonOption = False
 ) -> None:
     """The data card and the report page of a release; prints their paths."""
-    from curation.lookup import find_release
+    from curation.inspection.lookup import find_release
     from curation.report import CARD_NAME, CROISSANT_NAME, PAGE_NAME
-    from curation.store import Store, address
+    from curation.storage.store import Store, address
     from flows.views import as_json
 
     folder = find_release(Store.at(Globals.root), release)
@@ -154,8 +154,8 @@ def explore(
     from curation.explore.records import Records
     from curation.explore.search import Index
     from curation.explore.site import make_site
-    from curation.lookup import NotFoundError, find_release
-    from curation.store import Store, read_manifest
+    from curation.inspection.lookup import NotFoundError, find_release
+    from curation.storage.store import Store, read_manifest
 
     store = Store.at(Globals.root)
     folder = find_release(store, release) if release else newest_release(store)
@@ -177,8 +177,8 @@ def leakage(
     release: Annotated[str, typer.Argument(help="A release's folder, or its mixture's name.")], json: JsonOption = False
 ) -> None:
     """How much of each benchmark the sources of a release hold, and how many samples were dropped for it."""
-    from curation.lookup import NotFoundError, find_release
-    from curation.store import Store, read_manifest
+    from curation.inspection.lookup import NotFoundError, find_release
+    from curation.storage.store import Store, read_manifest
     from flows.views import as_json, leakage_table
 
     rows = read_manifest(find_release(Store.at(Globals.root), release)).get("leakage")

@@ -17,9 +17,9 @@ def runs(
     json: JsonOption = False,
 ) -> None:
     """What was run on this root, when, and how it ended."""
-    from curation.lookup import NotFoundError
+    from curation.inspection.lookup import NotFoundError
     from curation.run_log import runs as logged
-    from curation.store import Store
+    from curation.storage.store import Store
     from flows.run_views import show_run, show_runs
     from flows.views import as_json
 
@@ -41,6 +41,6 @@ def runs(
 def metrics() -> None:
     """Counters of the root's runs, sources and releases as Prometheus text."""
     from curation.run_metrics import prometheus_text
-    from curation.store import Store
+    from curation.storage.store import Store
 
     print(prometheus_text(Store.at(Globals.root)), end="")  # noqa: T201

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from curation.catalog import Catalog
-from curation.store import Store
+from curation.catalog.spec import Catalog
+from curation.storage.store import Store
 from tests.support.upstream import write_world
 
 settings.register_profile("curation", deadline=None, max_examples=60, print_blob=True)

@@ -2,10 +2,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from curation.catalog.template import Unusable
 from curation.errors import RejectReason
 from curation.examiner import Examiner
 from curation.imaging import examine
-from curation.template import Unusable
 from tests.support.poisoned import poison, poisonous
 from tests.support.upstream import picture
 

@@ -1,6 +1,6 @@
 import pytest
 
-from curation.catalog import Prompt
+from curation.catalog.spec import Prompt
 from curation.format_prompts import PAPER_PROMPTS, prompt_for, with_prompt
 
 

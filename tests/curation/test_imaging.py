@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from curation.catalog.template import Unusable
 from curation.errors import RejectReason
 from curation.imaging import THUMBNAIL_BYTES, ImageFacts, examine, on_white
-from curation.template import Unusable
 from tests.support.upstream import encoded
 
 LIMIT = 1_000_000

@@ -10,15 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from curation.catalog import ALL_ORIGINALS, Catalog, HubDataset, LocalFiles, ingest_settings
-from curation.catalog_file import load_catalog
+from curation.catalog.file import load_catalog
+from curation.catalog.parts import Reader
+from curation.catalog.pins import lock_file, pins_text, read_pins
+from curation.catalog.spec import ALL_ORIGINALS, Catalog, HubDataset, LocalFiles, ingest_settings
 from curation.errors import CatalogError
-from curation.lookup import look_up
-from curation.parts import Reader
-from curation.pinning import pins_of, with_pins
-from curation.pins import lock_file, pins_text, read_pins
-from curation.store import Store
-from curation.trial import try_row
+from curation.inspection.lookup import look_up
+from curation.inspection.trial import try_row
+from curation.storage.store import Store
+from curation.upstream.pinning import pins_of, with_pins
 from tests.support.fake_hub import COMMIT, fake_hub
 from tests.support.release_world import MIX, PART, release_files
 from tests.support.upstream import content, ingest, picture, rows

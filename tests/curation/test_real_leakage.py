@@ -4,13 +4,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curation.catalog import Catalog
+from curation.catalog.spec import Catalog
 from curation.dedup.near_image import Thumbnails, alike_within
 from curation.dedup.picture_check import LookAlikeRule
-from curation.mixture import Mixture
+from curation.mixture.spec import Mixture
 from curation.runtime.pool import InProcessPool
 from curation.steps.ingest import Ingest
-from curation.store import Store
+from curation.storage.store import Store
 from tests.curation.test_real_slices import catalog  # noqa: F401 (a fixture)
 from tests.support.upstream import Built, build
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from curation.catalog import Catalog
-from curation.dedup_spec import DedupSpec
-from curation.mixture import Mixture
-from curation.store import Store
+from curation.catalog.spec import Catalog
+from curation.mixture.dedup import DedupSpec
+from curation.mixture.spec import Mixture
+from curation.storage.store import Store
 from tests.curation.test_real_slices import catalog  # noqa: F401 (a fixture)
 from tests.support.upstream import build, encoded, rows, write_catalog, write_files
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curation.catalog import Catalog
-from curation.catalog_file import load_catalog
-from curation.dedup_spec import DedupSpec
+from curation.catalog.file import load_catalog
+from curation.catalog.spec import Catalog
+from curation.inspection.verification import verify
+from curation.mixture.dedup import DedupSpec
 from curation.runtime.pool import InProcessPool
 from curation.steps.clean import Clean
 from curation.steps.deduplicate import Deduplicate
 from curation.steps.ingest import Ingest
 from curation.steps.sign import Sign
-from curation.store import Store
-from curation.verification import verify
+from curation.storage.store import Store
 from tests.support.upstream import Built, build, rows
 
 pytestmark = pytest.mark.slow

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import polars as pl
 
-from curation.mixture import Mixture
-from curation.store import Store
+from curation.mixture.spec import Mixture
+from curation.storage.store import Store
 from tests.support.upstream import build, picture, rows, write_catalog, write_files
 
 ROW = {

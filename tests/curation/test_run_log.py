@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from curation.errors import SourceError
-from curation.mirror import Mirror
 from curation.run_log import RUNS, RunLog, counters_of, run_log, runs
 from curation.steps.step import Artefact
-from curation.store import Store
+from curation.storage.mirror import Mirror
+from curation.storage.store import Store
 from tests.support.s3 import SECRET, s3_server
 
 INGESTED = {

@@ -7,7 +7,7 @@ from curation.errors import SourceError
 from curation.run_log import run_log
 from curation.run_metrics import prometheus_text
 from curation.steps.step import Artefact
-from curation.store import Store, point_to_latest, publish
+from curation.storage.store import Store, point_to_latest, publish
 
 MANIFEST = {
     "counts": {"records": 10, "samples": 8, "images": 6, "rejected": {"bad_json": 2}},

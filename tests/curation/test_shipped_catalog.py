@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from curation.catalog import Catalog, Category, ReleaseRows, Source
-from curation.catalog_file import load_catalog
+from curation.catalog.file import load_catalog
+from curation.catalog.spec import Catalog, Category, ReleaseRows, Source
 from curation.errors import CatalogError
 from curation.format_prompts import PAPER_PROMPTS, prompt_for
-from curation.inputs import find_records
+from curation.upstream.inputs import find_records
 
 REPOSITORY = Path(__file__).parents[2]
 MIX_FILE = "sharegpt4v_mix665k_cap23k_coco-ap9k_lcs3k_sam9k_div2k.json"

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from curation import mirror as mirror_module
-from curation.catalog_file import load_catalog
-from curation.lookup import find_release
-from curation.mixture import Mixture
+from curation.catalog.file import load_catalog
+from curation.inspection.lookup import find_release
+from curation.inspection.verification import verify
+from curation.mixture.spec import Mixture
 from curation.runtime.pool import InProcessPool
-from curation.store import Store
-from curation.verification import verify
+from curation.storage import mirror as mirror_module
+from curation.storage.store import Store
 from tests.end_to_end.conftest import REPOSITORY, Curate
 from tests.support.s3 import Faults, s3_server
 from tests.support.upstream import build, content, write_files, write_world
@@ -37,9 +37,9 @@ def world(tmp_path: Path) -> Path:
 BUILD = """
 import sys
 from pathlib import Path
-from curation.catalog_file import load_catalog
-from curation.mixture_file import load_mixture
-from curation.store import Store, address
+from curation.catalog.file import load_catalog
+from curation.mixture.file import load_mixture
+from curation.storage.store import Store, address
 from tests.support.upstream import build
 catalog, store = load_catalog(Path(sys.argv[1], "catalog.yaml")), Store.open(sys.argv[2])
 with store.single_writer():

@@ -4,8 +4,8 @@ import pytest
 from typer.testing import CliRunner
 
 from curation.errors import StoreError
-from curation.mixture import Mixture
-from curation.store import Store
+from curation.mixture.spec import Mixture
+from curation.storage.store import Store
 from flows.__main__ import app
 from flows.inspection import inspect_stream
 from tests.support.releases import numbered_samples, write_release

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from curation.runtime.pool import InProcessPool, RayPool
-from curation.store import Store, publish
+from curation.storage.store import Store, publish
 from flows import job
 
 

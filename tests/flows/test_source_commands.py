@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from curation.catalog import Catalog
+from curation.catalog.spec import Catalog
 from curation.errors import CatalogError, StoreError
-from curation.location_checks import LocationCheck
+from curation.upstream.checks import LocationCheck
 from flows.__main__ import app
 from tests.support.fake_hub import COMMIT, fake_hub
 from tests.support.upstream import SHAPES_REJECTED, SHAPES_SAMPLES, content, write_world
@@ -71,7 +71,7 @@ def test_the_whole_catalog_is_checked_though_no_host_answers(monkeypatch: pytest
     def no_answer(_catalog: Catalog, location: object) -> LocationCheck:
         return LocationCheck("", str(location), problem="the host did not answer")
 
-    monkeypatch.setattr("curation.checking.check_location", no_answer)
+    monkeypatch.setattr("curation.inspection.checking.check_location", no_answer)
     done = curate("sources", "--check", "--json")
     documents = json.loads(done.stdout)["sources"]
     assert {document["state"] for document in documents} == {"unreachable"}

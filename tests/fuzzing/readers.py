@@ -22,21 +22,21 @@ import pyarrow.parquet as pq
 import yaml
 from PIL import Image
 
-from curation.catalog import Part
-from curation.catalog_file import load_catalog
+from curation.catalog.file import load_catalog
+from curation.catalog.spec import Part
+from curation.catalog.template import Unusable
 from curation.errors import CatalogError, CurationError, MixtureError
 from curation.fetch.archives import Reading, group_archives, stream_members
 from curation.fetch.gunzip import Damage
 from curation.guessing.suggest import guess
 from curation.imaging import examine
-from curation.mixture_file import load_curriculum
+from curation.mixture.file import load_curriculum
 from curation.shard_format import BLOCK_BYTES, decode_sample, member_bytes, tar_header
 from curation.sources.columns import Said
 from curation.sources.mapping import Mapped, map_batch
 from curation.sources.pictures import fetch, picture_names
 from curation.sources.readers import read, survey
 from curation.sources.sample_rows import Origins, rejected_table, sample_table
-from curation.template import Unusable
 from tests.support.upstream import encoded, part, picture
 from training.decode import open_rgb
 from training.errors import SampleError

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from curation.conditions import Condition, Where
-from curation.dedup_spec import DedupSpec
-from curation.mixture import CategoryRule, Guard, Mixture, Reproduces, Selector, SourceRule
+from curation.mixture.conditions import Condition, Where
+from curation.mixture.dedup import DedupSpec
+from curation.mixture.spec import CategoryRule, Guard, Mixture, Reproduces, Selector, SourceRule
 from curation.yaml_file import Settings
 
 TEXT = (Path(__file__).parents[2] / "docs" / "mixtures.md").read_text()

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from curation.catalog import Catalog
-from curation.catalog_file import load_catalog
-from curation.counts import published_counts
+from curation.catalog.file import load_catalog
+from curation.catalog.spec import Catalog
 from curation.errors import MixtureError
-from curation.mixture import Mixture
-from curation.mixture_file import load_curriculum, load_mixture
-from curation.planning import plan_document, plan_mixture
+from curation.mixture.file import load_curriculum, load_mixture
+from curation.mixture.spec import Mixture
+from curation.planning.counts import published_counts
+from curation.planning.plan import plan_document, plan_mixture
 
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = REPOSITORY / "mixtures"

@@ -1,10 +1,10 @@
 """Catalogs with stated counts, and plans made on them."""
 
-from curation.catalog import Catalog, Expected
-from curation.counts import Counts, published_counts
-from curation.difference import Planned
-from curation.mixture import Mixture
-from curation.planning import plan_mixture
+from curation.catalog.spec import Catalog, Expected
+from curation.mixture.spec import Mixture
+from curation.planning.counts import Counts, published_counts
+from curation.planning.difference import Planned
+from curation.planning.plan import plan_mixture
 
 
 def stating(catalog: Catalog, **expected: int) -> Catalog:

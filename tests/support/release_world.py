@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from curation.catalog import Catalog
-from curation.catalog_file import load_catalog
+from curation.catalog.file import load_catalog
+from curation.catalog.spec import Catalog
 from tests.support.upstream import picture, write_files
 
 NUM_PARTS = 12

@@ -12,9 +12,9 @@ import polars as pl
 import yaml
 from PIL import Image
 
-from curation.catalog import Catalog, Part
-from curation.catalog_file import load_catalog
-from curation.mixture import Mixture
+from curation.catalog.file import load_catalog
+from curation.catalog.spec import Catalog, Part
+from curation.mixture.spec import Mixture
 from curation.runtime.pool import InProcessPool
 from curation.sources.readers import read, survey
 from curation.sources.records import Batch
@@ -28,7 +28,7 @@ from curation.steps.shard import Shard
 from curation.steps.sign import Sign
 from curation.steps.step import Artefact
 from curation.steps.survivors import Survivors
-from curation.store import Store
+from curation.storage.store import Store
 
 
 def encoded(image: Image.Image, encoding: str = "PNG", **options: Any) -> bytes:

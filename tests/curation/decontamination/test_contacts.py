@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.decontamination.contacts import Met, benchmark_items, contacts
-from curation.decontamination_spec import DecontaminationSpec
+from curation.mixture.decontamination import DecontaminationSpec
 
 SPEC = DecontaminationSpec(ngram=4)
 LONG = "a train leaves the town at nine and comes back in the evening with forty people on board"

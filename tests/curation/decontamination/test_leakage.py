@@ -2,7 +2,7 @@ import polars as pl
 
 from curation.decontamination.contacts import CONTACTS, HITS, PICTURE_HITS
 from curation.decontamination.leakage import decontaminated, leakage
-from curation.decontamination_spec import DecontaminationSpec
+from curation.mixture.decontamination import DecontaminationSpec
 
 VERDICTS = pl.DataFrame(
     {

@@ -4,7 +4,7 @@ import pytest
 
 from curation.dedup.keepers import NOBODY
 from curation.dedup.near_text import NearTexts, near_texts
-from curation.dedup_spec import DedupSpec
+from curation.mixture.dedup import DedupSpec
 from tests.curation.dedup.made_up import jaccard, planted_texts, slow_ngrams
 
 SPEC = DedupSpec(same_numbers=False)

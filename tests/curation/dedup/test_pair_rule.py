@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from curation.dedup.keepers import CONFLICTING, KEPT, NO_GROUP, NOBODY, Sweep
 from curation.dedup.pair_rule import EXACT, NOT_COMPARED, Items, Outcome, askers, contest, outcome, picture_reuse, preferred
-from curation.dedup_spec import DedupSpec
+from curation.mixture.dedup import DedupSpec
 
 ROWS = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 2), st.integers(1, 2), st.booleans()), max_size=14)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from curation.dedup.minhash import Boilerplate
 from curation.dedup.shingles import ShingleSets, shingle_sets
 from curation.dedup.similarity import ANSWERS, QUESTIONS, REMAINDER, WHOLE, are_near, similarities
-from curation.dedup_spec import DedupSpec
+from curation.mixture.dedup import DedupSpec
 from tests.curation.dedup.made_up import jaccard
 
 SETS = st.lists(st.sets(st.integers(0, 15), max_size=10), min_size=2, max_size=2)

@@ -4,7 +4,7 @@ import polars as pl
 from curation.dedup.keepers import CONFLICTING, KEPT, NEAR
 from curation.dedup.pair_rule import EXACT, NOT_COMPARED, Items, Outcome
 from curation.dedup.verdict_rows import Measured, conflicts, removed_turns, sample_decisions, similarity_text, verdict_rows
-from curation.dedup_spec import DedupSpec
+from curation.mixture.dedup import DedupSpec
 from curation.tables import FINDINGS, REMOVED_TURNS, VERDICTS
 
 SAMPLES = pl.DataFrame(

@@ -15,9 +15,9 @@ from curation.explore.index import index_path, make_index, newest_release
 from curation.explore.records import Records
 from curation.explore.search import PAGE_ROWS, Index, Query
 from curation.explore.site import make_site
-from curation.mixture import Mixture
+from curation.mixture.spec import Mixture
 from curation.runtime.progress import reporter_for
-from curation.store import Store, read_manifest
+from curation.storage.store import Store, read_manifest
 from tests.support.browser import LAPTOP, PHONE, Page
 from tests.support.s3 import s3_server
 from tests.support.upstream import build, picture, write_catalog, write_files

@@ -11,8 +11,8 @@ from curation.errors import FetchError
 from curation.fetch import hub
 from curation.fetch.embedding import with_bytes
 from curation.fetch.hub import HubSplit, fetch_split, repository_files, resolved
+from curation.inspection.trial import try_row
 from curation.runtime.progress import LineReporter
-from curation.trial import try_row
 from tests.support.fake_hub import COMMIT, FakeHub, fake_hub
 from tests.support.upstream import picture, write_catalog
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from curation.catalog import Catalog
-from curation.catalog_file import load_catalog
+from curation.catalog.file import load_catalog
+from curation.catalog.spec import Catalog
 from curation.errors import SourceError
 from curation.guessing.suggest import guess
-from curation.trial import TriedSample, try_row
+from curation.inspection.trial import TriedSample, try_row
 from flows.demo.world import generate
 
 pytestmark = pytest.mark.slow

@@ -27,7 +27,7 @@ from curation.shard_format import (
     shard_name,
     tar_header,
 )
-from curation.store import write_table
+from curation.storage.store import write_table
 from curation.tables import REJECTED, SAMPLES, VERDICTS, copy_id, record_id
 
 CATEGORIES = {"shapes": "general", "words": "language", "gone": "ocr"}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from curation.report.distributions import Histogram, histograms
 from curation.shard_format import INDEX_NAME
-from curation.store import write_table
+from curation.storage.store import write_table
 
 
 def made(folder: Path, rows: list[tuple[int, int, int]]) -> dict[str, Histogram]:

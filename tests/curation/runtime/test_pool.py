@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from curation.dedup_spec import DedupSpec
 from curation.errors import SourceError
-from curation.mixture import Mixture
+from curation.mixture.dedup import DedupSpec
+from curation.mixture.spec import Mixture
 from curation.runtime.pool import InProcessPool, Pool, RayPool
 from curation.runtime.settings import RuntimeSettings
-from curation.store import Store
+from curation.storage.store import Store
 from tests.support.upstream import build, content, encoded, write_world
 
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curation.catalog.template import Unusable
 from curation.errors import RejectReason
 from curation.sources.checks import checked, checked_text
 from curation.sources.columns import Said
-from curation.template import Unusable
 from tests.support.upstream import part
 
 QA = part(images={"path": "image"})

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curation.catalog.template import Unusable
 from curation.errors import RejectReason
 from curation.sources.conversations import LEADING_ANSWER, conversations
-from curation.template import Unusable
 from tests.support.upstream import part
 
 ASKED, ANSWERED = {"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Because."}

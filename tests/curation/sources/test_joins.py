@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
-from curation.catalog import Join
+from curation.catalog.spec import Join
+from curation.catalog.template import Unusable
 from curation.errors import RejectReason
 from curation.sources.joins import joined
-from curation.template import Unusable
 from tests.support.upstream import write_files
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curation.catalog import Images
+from curation.catalog.spec import Images
 from curation.sources.looking import LookTask, look_at_pictures, looked_path, merge_tars
 from tests.support.upstream import picture, write_files
 

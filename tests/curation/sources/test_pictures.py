@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.catalog import Images
+from curation.catalog.spec import Images
+from curation.catalog.template import Unusable
 from curation.errors import RejectReason
 from curation.sources.pictures import fetch, picture_refs
 from curation.sources.records import Member
-from curation.template import Unusable
 from tests.support.upstream import part, picture, write_files
 
 PNG = picture(1)

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from curation.locations import ReleaseRows
+from curation.catalog.locations import ReleaseRows
 from curation.runtime.pool import InProcessPool
 from curation.sources import routing
 from curation.sources.claims import Claim, Router, first_image
 from curation.sources.routed_files import upstream_lines
 from curation.sources.routing import Routed, rejected_rows, routed
-from curation.store import Store
+from curation.storage.store import Store
 from tests.support.upstream import write_files
 
 

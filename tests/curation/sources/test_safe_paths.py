@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curation.catalog.template import Unusable
 from curation.errors import RejectReason
 from curation.sources.safe_paths import inside, relative_name, stays_inside
-from curation.template import Unusable
 from tests.support.upstream import write_files
 
 ESCAPES = ["/etc/passwd", "../x", "a/../../x", "a/..", "C:/x", "c:\\x", "a\\..\\x", "..", "//host/x", "a\0b"]

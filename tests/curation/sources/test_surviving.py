@@ -9,10 +9,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curation.catalog import Catalog
-from curation.lookup import look_up
+from curation.catalog.spec import Catalog
+from curation.inspection.lookup import look_up
 from curation.steps.step import Artefact
-from curation.store import Store
+from curation.storage.store import Store
 from tests.support.poisoned import poison, poisonous
 from tests.support.release_world import archive_files, local_release, packed_tar
 from tests.support.upstream import SHAPES_REJECTED, content, ingest, write_catalog, write_files, write_world
@@ -20,8 +20,8 @@ from tests.support.upstream import SHAPES_REJECTED, content, ingest, write_catal
 INGEST = """
 import sys
 from pathlib import Path
-from curation.catalog_file import load_catalog
-from curation.store import Store
+from curation.catalog.file import load_catalog
+from curation.storage.store import Store
 from tests.support.upstream import ingest
 ingest(load_catalog(Path(sys.argv[1])), sys.argv[2], Store.open(sys.argv[3]))
 """

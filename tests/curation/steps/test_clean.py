@@ -3,11 +3,11 @@ from pathlib import Path
 
 import polars as pl
 
-from curation.catalog import Catalog
+from curation.catalog.spec import Catalog
 from curation.runtime.pool import InProcessPool
 from curation.steps.clean import Clean
 from curation.steps.step import Artefact
-from curation.store import Store
+from curation.storage.store import Store
 from tests.support.upstream import NotingPool, ingest, picture, rows, write_catalog, write_files
 
 

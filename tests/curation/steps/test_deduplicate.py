@@ -1,8 +1,8 @@
 import polars as pl
 import pytest
 
-from curation.catalog import Catalog
-from curation.store import Store
+from curation.catalog.spec import Catalog
+from curation.storage.store import Store
 from curation.tables import VERDICTS
 from tests.support.upstream import NUM_COPIED, SOURCES, Built, build, content, rows
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from curation.catalog import Catalog
-from curation.dedup_spec import DedupSpec
+from curation.catalog.spec import Catalog
 from curation.errors import MixtureError
-from curation.mixture import Mixture
-from curation.mixture_file import load_mixture
-from curation.store import Store
+from curation.mixture.dedup import DedupSpec
+from curation.mixture.file import load_mixture
+from curation.mixture.spec import Mixture
+from curation.storage.store import Store
 from tests.curation.steps.test_near_pool import WORDS, conversation, world
 from tests.support.tiny_models import write_text_model, write_vision_model
 from tests.support.upstream import BackwardsPool, Built, NotingPool, build, rows

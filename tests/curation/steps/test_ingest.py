@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.catalog import Catalog
+from curation.catalog.spec import Catalog
 from curation.errors import CatalogError, RejectReason
-from curation.store import Store
+from curation.storage.store import Store
 from tests.support.upstream import (
     SHAPES_REJECTED,
     SHAPES_SAMPLES,

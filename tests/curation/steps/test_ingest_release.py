@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from curation.errors import CatalogError
-from curation.mixture import Mixture
+from curation.mixture.spec import Mixture
 from curation.sources import archive_looking
 from curation.steps.ingest import Ingest
 from curation.steps.picture_pass import look_at_archives
 from curation.steps.step import Artefact
-from curation.store import Store
+from curation.storage.store import Store
 from tests.support.release_world import (
     MIX,
     RECORDS,
@@ -123,7 +123,7 @@ def test_a_leading_answer_is_dropped_and_counted_once_kept(tmp_path: Path, store
 
 
 def test_the_malformed_records_are_found_by_their_line(tmp_path: Path, store: Store):
-    from curation.lookup import look_up
+    from curation.inspection.lookup import look_up
 
     lines: list[Any] = [
         record(0, "dvqa_2325k.json", IMAGE),

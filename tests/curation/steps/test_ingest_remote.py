@@ -11,8 +11,8 @@ import fsspec
 import pytest
 
 from curation.errors import FetchError, RejectReason
-from curation.inputs import forget_fetched
-from curation.store import Store
+from curation.storage.store import Store
+from curation.upstream.inputs import forget_fetched
 from tests.curation.fetch.test_hub import repository
 from tests.support.fake_hub import COMMIT, fake_hub
 from tests.support.http_server import Server, serving

@@ -11,16 +11,16 @@ import polars as pl
 import pytest
 from PIL import Image, ImageOps
 
-from curation.catalog import Catalog
-from curation.clusters import clusters
+from curation.catalog.spec import Catalog
 from curation.dedup.near_image import Thumbnails, alike_between, alike_within
 from curation.dedup.picture_check import LookAlikeRule
-from curation.dedup_spec import DedupSpec
-from curation.lookup import look_up
-from curation.mixture import Mixture
-from curation.store import Store
+from curation.inspection.clusters import clusters
+from curation.inspection.lookup import look_up
+from curation.mixture.dedup import DedupSpec
+from curation.mixture.spec import Mixture
+from curation.storage.store import Store
 from flows.views import show_clusters, show_life
-from tests.curation.test_clusters import printed
+from tests.curation.inspection.test_clusters import printed
 from tests.support.look_alikes import scene, thumbnails
 from tests.support.upstream import BackwardsPool, Built, build, encoded, rows, write_catalog, write_files
 
@@ -198,9 +198,9 @@ def test_order_partitions_pools_and_blocks_change_nothing(tmp_path: Path, source
     monkeypatch.setattr("curation.steps.picture_pass.MIN_LOOK_PICTURES", 4)
     monkeypatch.setattr("curation.steps.picture_pass.MAX_LOOK_PICTURES", 4)
     monkeypatch.setattr("curation.steps.near_pool.ITEMS_WORTH_A_POOL", 1)
-    monkeypatch.setattr("curation.near_join.PAIRS_PER_COMPARISON", 20)
-    monkeypatch.setattr("curation.near_images.PICTURES_PER_BLOCK", 4)
-    monkeypatch.setattr("curation.near_images.PICTURES_PER_TABLE", 8)
+    monkeypatch.setattr("curation.near.texts.PAIRS_PER_COMPARISON", 20)
+    monkeypatch.setattr("curation.near.images.PICTURES_PER_BLOCK", 4)
+    monkeypatch.setattr("curation.near.images.PICTURES_PER_TABLE", 8)
     turned = {name: records[::-1] for name, records in reversed(sources.items())}
     parts = build(world(tmp_path / "other", turned), Store.open(str(tmp_path / "parts")), mixture(), BackwardsPool())
     assert rows(parts.pool, "verdicts").equals(rows(whole.pool, "verdicts"))

@@ -11,13 +11,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from curation.catalog import Catalog
-from curation.dedup_spec import DedupSpec
-from curation.mixture import Mixture
+from curation.catalog.spec import Catalog
+from curation.mixture.dedup import DedupSpec
+from curation.mixture.spec import Mixture
 from curation.runtime.pool import InProcessPool
 from curation.runtime.progress import LineReporter
 from curation.shard_format import IMAGE_MARKER
-from curation.store import Store
+from curation.storage.store import Store
 from tests.curation.dedup.made_up import jaccard, slow_ngrams
 from tests.support.upstream import BackwardsPool, Built, build, content, picture, rows, write_catalog, write_files
 
@@ -129,7 +129,7 @@ def test_order_partitions_and_pools_change_nothing(tmp_path: Path, sources, monk
     monkeypatch.setattr("curation.sources.json_spans.CHUNK_BYTES", 300)
     monkeypatch.setattr("curation.sources.readers.CHUNK_BYTES", 300)
     monkeypatch.setattr("curation.steps.near_pool.ITEMS_WORTH_A_POOL", 1)
-    monkeypatch.setattr("curation.near_join.PAIRS_PER_COMPARISON", 20)
+    monkeypatch.setattr("curation.near.texts.PAIRS_PER_COMPARISON", 20)
     turned = {name: records[::-1] for name, records in reversed(sources.items())}
     mixture = Mixture(name="all", dedup=DedupSpec())
     parts = build(world(tmp_path / "other", turned), Store.open(str(tmp_path / "parts")), mixture, BackwardsPool())

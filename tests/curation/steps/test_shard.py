@@ -9,16 +9,16 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from curation.catalog import Catalog
+from curation.catalog.spec import Catalog
 from curation.errors import GuardError, PlanError
-from curation.guard import losses
-from curation.mixture import Mixture
+from curation.inspection.verification import verify
+from curation.mixing.guard import losses
+from curation.mixture.spec import Mixture
 from curation.runtime.pool import InProcessPool
 from curation.shard_format import INDEX_COLUMNS, decode_sample, occurrence_key
-from curation.store import Store, latest
+from curation.storage.store import Store, latest
 from curation.tables import VERDICTS
 from curation.token_counts import TokenizerFile
-from curation.verification import verify
 from tests.support.tokenizer_files import write_letter_tokenizer
 from tests.support.upstream import (
     NUM_COPIED,

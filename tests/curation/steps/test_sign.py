@@ -5,13 +5,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from curation.catalog import Catalog
-from curation.dedup_spec import DedupSpec
+from curation.catalog.spec import Catalog
+from curation.mixture.dedup import DedupSpec
+from curation.near.shingle_files import read_shingles
 from curation.runtime.pool import InProcessPool
-from curation.shingle_files import read_shingles
 from curation.steps.sign import Sign
 from curation.steps.step import Artefact
-from curation.store import Store
+from curation.storage.store import Store
 from tests.support.upstream import NotingPool, content, ingest, picture, rows, write_catalog, write_files
 
 CHATS: dict[str, Any] = {

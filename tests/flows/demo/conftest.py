@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.catalog import Catalog
-from curation.catalog_file import load_catalog
+from curation.catalog.file import load_catalog
+from curation.catalog.spec import Catalog
 from flows.demo.planted import Planted
 from flows.demo.world import generate
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor, ImageDraw
 
-from curation.template import Template
+from curation.catalog.template import Template
 from flows.demo.charts import LABELS, bar_chart, chart, line_chart, pie_chart
 from flows.demo.documents import html_text, html_tokens, receipt, table, text_page
 from flows.demo.figures import cell, circuit, geometry, shapes

@@ -6,9 +6,9 @@ from random import Random
 import pytest
 from PIL import Image
 
+from curation.catalog.template import Unusable
 from curation.errors import RejectReason
 from curation.imaging import examine
-from curation.template import Unusable
 from flows.demo import pictures
 from flows.demo.charts import bar_chart
 from flows.demo.pictures import bomb, cut, gif, jpeg, palette_png, png, true_extension, web_page, webp

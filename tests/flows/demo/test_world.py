@@ -10,14 +10,14 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from curation.balance import plan
-from curation.catalog import Category, Layout
+from curation.catalog.spec import Category, Layout
 from curation.errors import DropReason, RejectReason
-from curation.mixture import participants
-from curation.mixture_file import load_mixture
+from curation.mixing.balance import plan
+from curation.mixture.file import load_mixture
+from curation.mixture.spec import participants
 from curation.runtime.pool import InProcessPool
 from curation.steps.ingest import Ingest
-from curation.store import Store
+from curation.storage.store import Store
 from flows.demo.upstream import Upstream
 from flows.demo.world import LEDGER_NAME, SOURCES, generate
 from tests.flows.demo.conftest import REPOSITORY, World
