@@ -6,6 +6,7 @@ Two ways to hold a model: a replica on each process (DDP), or weights, gradients
 
 import gc
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -19,6 +20,9 @@ from torch.nn.parallel import DistributedDataParallel
 from training.model.cambrian import Cambrian
 
 Value = TypeVar("Value")
+
+_GLOO_SECONDS = 0.2
+"""A thread of gloo's lets go of the last tensors a moment after they are there, and aborts the process if Python ends first."""
 
 
 @contextmanager
@@ -38,6 +42,7 @@ def process_group(device: str) -> Iterator[None]:
         distributed.barrier()
     finally:
         distributed.destroy_process_group()
+        time.sleep(_GLOO_SECONDS)
 
 
 def world_size() -> int:

@@ -1,6 +1,7 @@
 """Runs on two gloo processes: replicated and split models, and checkpoints that change hands."""
 
 import json
+import os
 import socket
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from tests.support.releases import demo_samples, write_release
 from tests.support.runs import run_settings
 from training.checkpoint import list_checkpoints
 from training.config import RunConfig
+from training.distributed import process_group
 from training.errors import LossError
 from training.loop import Trainer
 
@@ -34,30 +36,32 @@ def run(config):
 
 def two_ranks(rank, port, release, folder):
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
+    with process_group("cpu"):
+        run_all(rank, release, folder)
+
+
+def run_all(rank, release, folder):
+    replicate, shard = {"mode": "replicate"}, {"mode": "shard"}
+    run(settings(release, folder / "replicate", parallel=replicate))
+    run(settings(release, folder / "shard", parallel=shard))
+    fine = EPOCH | {"batch_size": 1, "accumulation": 2}
+    run(settings(release, folder / "accumulated", parallel=shard, optimisation=fine))
+    more = {"precision": "bfloat16", "gradient_checkpointing": True}
+    run(settings(release, folder / "bfloat16", parallel=shard, **more))
+    run(settings(release, folder / "elastic", parallel=shard, checkpoint={"every": 3, "keep": 9}))
+    resumed = settings(release, folder / "resumed", parallel=shard, checkpoint={"every": 3, "keep": 9})
+    if rank == 0:
+        keep_first_checkpoint(folder / "elastic", folder / "resumed")
+    distributed.barrier()
+    run(resumed)
+    trainer = Trainer(settings(release, folder / "nan", parallel=replicate))
+    if rank == 1:  # one rank alone goes wrong; both must stop
+        trainer.model.score = spoil(trainer.model.score)
     try:
-        replicate, shard = {"mode": "replicate"}, {"mode": "shard"}
-        run(settings(release, folder / "replicate", parallel=replicate))
-        run(settings(release, folder / "shard", parallel=shard))
-        fine = EPOCH | {"batch_size": 1, "accumulation": 2}
-        run(settings(release, folder / "accumulated", parallel=shard, optimisation=fine))
-        more = {"precision": "bfloat16", "gradient_checkpointing": True}
-        run(settings(release, folder / "bfloat16", parallel=shard, **more))
-        run(settings(release, folder / "elastic", parallel=shard, checkpoint={"every": 3, "keep": 9}))
-        resumed = settings(release, folder / "resumed", parallel=shard, checkpoint={"every": 3, "keep": 9})
-        if rank == 0:
-            keep_first_checkpoint(folder / "elastic", folder / "resumed")
-        distributed.barrier()
-        run(resumed)
-        trainer = Trainer(settings(release, folder / "nan", parallel=replicate))
-        if rank == 1:  # one rank alone goes wrong; both must stop
-            trainer.model.score = spoil(trainer.model.score)
-        try:
-            trainer.train(lambda report: None)
-        except LossError as error:
-            (folder / f"error-{rank}").write_text(str(error))
-    finally:
-        distributed.destroy_process_group()
+        trainer.train(lambda report: None)
+    except LossError as error:
+        (folder / f"error-{rank}").write_text(str(error))
 
 
 def spoil(score):
