@@ -197,7 +197,7 @@ def test_a_worker_publishes_when_something_changed_and_only_then(prefect: Prefec
     names = {run["name"] for run in prefect.ask("POST", "task_runs/filter", {"limit": 200})}
     assert {"ingest small-talk", "clean scenes", "shard demo"} <= names
     progress = prefect.ask("POST", "artifacts/filter", {"artifacts": {"type": {"any_": ["progress"]}}})
-    assert float(progress[0]["data"]) == 100
+    assert 100 in [float(artifact["data"]) for artifact in progress], "other tests' runs are stopped on their way"
     life = prefect.artifact("conservation-demo")
     assert all(row["records"] == row["samples"] + _total(row["rejected"]) for row in life)
 

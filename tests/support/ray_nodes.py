@@ -46,7 +46,7 @@ class RayNodes:
             dashboard = ["--include-dashboard=true", f"--dashboard-port={dashboard_port}"]
         where = ["--head", f"--port={port}", f"--node-ip-address={host}", f"--temp-dir={self._temporary}", *dashboard]
         self._start([*_RAY, *where, f"--num-cpus={num_cpus}"])
-        self.wait_for(1)
+        self.wait_for("")  # Ray gives a head another name than loopback's
 
     def join(self, host: str, num_cpus: int = 1, *, hidden: Path | None = None) -> subprocess.Popen[bytes]:
         """A node at `host`; one that is not to see a folder has another, empty one mounted over it."""
@@ -55,7 +55,7 @@ class RayNodes:
             inner = 'mount -t tmpfs tmpfs "$0" && exec "$@"'
             command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", inner, str(hidden), *command]
         process = self._start(command)
-        self.wait_for(len(self.processes))
+        self.wait_for(host)
         return process
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
@@ -63,16 +63,16 @@ class RayNodes:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
-    def wait_for(self, num_nodes: int) -> None:
-        """Wait until the cluster has so many nodes alive."""
+    def wait_for(self, host: str) -> None:
+        """Wait until the node at `host` has joined, "" for any: counts would tell of killed ones for a while yet."""
         ask = (
             "import ray, sys, logging; ray.init(sys.argv[1], log_to_driver=False, logging_level=logging.ERROR);"
-            "sys.exit(sum(node['Alive'] for node in ray.nodes()) < int(sys.argv[2]))"
+            "sys.exit(not any(node['Alive'] and node['NodeManagerAddress'].startswith(sys.argv[2]) for node in ray.nodes()))"
         )
         deadline = time.monotonic() + _STARTUP_SECONDS
-        command = [sys.executable, "-c", ask, self.address, str(num_nodes)]
+        command = [sys.executable, "-c", ask, self.address, host]
         while subprocess.run(command, env=self._environment, stderr=self._log, stdout=self._log, check=False).returncode:
-            assert time.monotonic() < deadline, f"no {num_nodes} nodes after {_STARTUP_SECONDS} s; see ray.log"
+            assert time.monotonic() < deadline, f"no node at {host} after {_STARTUP_SECONDS} s; see ray.log"
             time.sleep(0.5)
 
     def stop(self) -> None:
