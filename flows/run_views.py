@@ -21,7 +21,7 @@ def show_runs(console: Console, found: Sequence[Run]) -> None:
         for one in found
     ]
     columns = ("run", "command", "outcome", "took", "steps", "records", "rejected", "released")
-    console.print(table("runs", columns, rows, text_columns=3))
+    console.print(table("runs", columns, rows, text_columns=3, is_tight=True))
     if any(one.outcome is None for one in found):
         console.print(f"{_UNFINISHED}: it runs still, or it was killed; the same command goes on from there", style="dim")
 
