@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,7 +19,7 @@ from typing import Any
 
 import curation
 from curation.errors import ConfigurationError
-from curation.runtime.settings import RuntimeSettings
+from curation.runtime.settings import RuntimeSettings, Share
 
 NODE_LABEL = "ray.io/node-id"
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -29,6 +29,7 @@ LOOK_SECONDS = 120.0
 _STARTER = ThreadPoolExecutor(1, "ray-starter")
 _DECIDING_PACKAGES = ("numpy", "orjson", "pillow", "polars", "pyarrow")
 _SAME_SECONDS = 1
+_ROUNDING = 1e-9
 _WORKER_SETTINGS = {
     # One polars thread a task: Ray already runs a task on each CPU.
     "POLARS_MAX_THREADS": "1",
@@ -53,12 +54,27 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A machine of a cluster that is alive: what it is called, and what it has."""
+    """A machine that is alive: what it is called, and what Ray may give away of it; `memory` in bytes."""
 
     node_id: str
     name: str
     cpus: float
     memory: float
+    gpus: float = 0.0
+
+    @classmethod
+    def of(cls, node_id: str, name: str, resources: Mapping[str, float]) -> "Machine":
+        """The machine with these resources of Ray's."""
+        return cls(node_id, name, *(float(resources.get(kind, 0)) for kind in ("CPU", "memory", "GPU")))
+
+    def room_for(self, share: Share) -> int:
+        """How many that each take `share` fit at once."""
+        asked = ((self.cpus, share.cpus), (self.memory, share.memory or 0), (self.gpus, share.num_gpus))
+        return min(int(has / wants + _ROUNDING) for has, wants in asked if wants)
+
+    def __str__(self) -> str:
+        gpus = f", {self.gpus:g} GPUs" if self.gpus else ""
+        return f"{self.name}: {self.cpus:g} CPUs, {self.memory / 2**30:.1f} GiB{gpus}"
 
 
 def start_ray(settings: RuntimeSettings) -> None:
@@ -198,12 +214,7 @@ def _alive() -> list[Machine]:
     import ray
 
     found = [
-        Machine(
-            str(node["NodeID"]),
-            f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})",
-            float(node["Resources"].get("CPU", 0)),
-            float(node["Resources"].get("memory", 0)),
-        )
+        Machine.of(str(node["NodeID"]), f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})", node["Resources"])
         for node in ray.nodes()  # type: ignore[no-untyped-call]
         if node["Alive"]
     ]

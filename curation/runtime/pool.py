@@ -13,7 +13,7 @@ from curation.errors import ConfigurationError, CurationError, WorkerError
 from curation.runtime.cluster import NODE_LABEL, Cluster, Machine, start_ray, stop_ray
 from curation.runtime.gate import CHECK_SECONDS, Gate
 from curation.runtime.progress import LineReporter, Reporter
-from curation.runtime.settings import RuntimeSettings
+from curation.runtime.settings import RuntimeSettings, Share
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -90,13 +90,13 @@ class RayPool:
             return []
         with self._gate.passing():
             start_ray(self.settings)
-            machines = self._machines()
+            machines = self._machines_for("task", self.settings.task)
             return self._mapped(self._remote(function, machines), items, label, machines)
 
     def _mapped(self, remote: Any, items: Sequence[Any], label: str, machines: Sequence[Machine]) -> list[Any]:
         import ray
 
-        ahead = TASKS_AHEAD * self._tasks_at_once(machines)
+        ahead = TASKS_AHEAD * sum(machine.room_for(self.settings.task) for machine in machines)
         results: dict[int, Any] = {}
         pending: dict[Any, int] = {}
         waiting = enumerate(items)
@@ -117,24 +117,22 @@ class RayPool:
         return [results[number] for number in range(len(items))]
 
     def map_with(self, make: Callable[[], Callable[[ItemT], ResultT]], items: Sequence[ItemT], *, label: str) -> list[ResultT]:
-        """See Pool: by the actors that `encoders` in the settings asks for; one that dies is started again."""
+        """See Pool: by as many of the actors that `encoders` in the settings asks for as there is room for; one that dies is
+        started again. Raises ConfigurationError when there is room for none."""
         if not items:
             return []
         start_ray(self.settings)
         import ray
 
-        machines = self._machines()
         asked, retries = self.settings.encoders, self.settings.task.retries
-        if (gpus := ray.cluster_resources().get("GPU", 0)) < asked.gpus:  # type: ignore[no-untyped-call]
-            raise ConfigurationError(
-                f"{label}: an encoder asks for {asked.gpus:g} GPUs, Ray has {gpus:g}; lower `encoders: gpus`"
-            )
-        options: dict[str, Any] = {"num_cpus": asked.cpus, "num_gpus": asked.gpus}
-        options |= {} if asked.memory is None else {"memory": asked.memory}
-        actor = ray.remote(max_restarts=retries, max_task_retries=retries, **options)(_Keeper)
-        if self._cluster is not None:
-            actor = actor.options(label_selector=_only(machines))
-        actors: list[Any] = [actor.remote(make) for _ in range(min(len(items), asked.actors))]
+        machines = self._machines_for("encoders", asked)
+        # An actor that finds no room would never start, and hold its item for ever.
+        room = sum(machine.room_for(asked) for machine in machines)
+        if room < asked.actors:
+            self.reporter.note(f"{label}: room for {room} of {asked.actors} encoders")
+        remote = ray.remote(max_restarts=retries, max_task_retries=retries)(_Keeper)
+        actor = remote.options(**self._options(asked, machines))
+        actors: list[Any] = [actor.remote(make) for _ in range(min(len(items), asked.actors, room))]
         try:
             with self._gate.passing():
                 return self._shared_out(actors, items, label)
@@ -172,42 +170,32 @@ class RayPool:
 
         task = self.settings.task
         if function not in self._remotes:
-            asked: dict[str, Any] = {"num_cpus": task.cpus, "max_retries": task.retries}
-            asked |= {} if task.memory is None else {"memory": task.memory}
-            self._remotes[function] = ray.remote(**asked)(function)
-        remote = self._remotes[function]
-        if self._cluster is None:
-            return remote
-        return remote.options(label_selector=_only(machines))
+            self._remotes[function] = ray.remote(max_retries=task.retries)(function)
+        return self._remotes[function].options(**self._options(task, machines))
 
-    def _machines(self) -> list[Machine]:
-        """Those that get work. Raises ConfigurationError when none of them is large enough for one task."""
+    def _options(self, share: Share, machines: Sequence[Machine]) -> dict[str, Any]:
+        """`share` as Ray's options, and on a cluster the machines that may give it."""
+        options: dict[str, Any] = {"num_cpus": share.cpus, "num_gpus": share.num_gpus}
+        options |= {} if share.memory is None else {"memory": share.memory}
+        if self._cluster is not None:
+            options["label_selector"] = {NODE_LABEL: f"in({','.join(machine.node_id for machine in machines)})"}
+        return options
+
+    def _machines_for(self, key: str, share: Share) -> list[Machine]:
+        """Those with room for `share`, what the settings say under `key`. Raises ConfigurationError when there is none."""
         import ray
 
         if self._cluster is not None:
             machines = self._cluster.machines()
         else:
-            resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-            machines = [Machine("", "this machine", resources.get("CPU", 1.0), resources.get("memory", 0.0))]
-        if not any(_holds(machine, self.settings) for machine in machines):
-            task = self.settings.task
-            most = ", ".join(f"{machine.name}: {machine.cpus:g} CPUs, {machine.memory / 2**30:.1f} GiB" for machine in machines)
-            memory = "" if task.memory is None else f" and {task.memory / 2**30:.1f} GiB of memory"
+            machines = [Machine.of("", "this machine", ray.cluster_resources())]  # type: ignore[no-untyped-call]
+        found = [machine for machine in machines if machine.room_for(share)]
+        if not found:
             raise ConfigurationError(
-                f"a task asks for {task.cpus:g} CPUs{memory}, and no machine has that ({most}); lower `task`"
+                f"`{key}` in the runtime settings asks for {share} each, and no machine has that "
+                f"({'; '.join(map(str, machines))}); lower it"
             )
-        return machines
-
-    def _tasks_at_once(self, machines: Sequence[Machine]) -> int:
-        return max(1, sum(int(machine.cpus / self.settings.task.cpus) for machine in machines))
-
-
-def _only(machines: Sequence[Machine]) -> dict[str, str]:
-    return {NODE_LABEL: f"in({','.join(machine.node_id for machine in machines)})"}
-
-
-def _holds(machine: Machine, settings: RuntimeSettings) -> bool:
-    return machine.cpus >= settings.task.cpus and machine.memory >= (settings.task.memory or 0)
+        return found
 
 
 def _expect_any_alive(had: Sequence[Machine], has: Sequence[Machine]) -> None:

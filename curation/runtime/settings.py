@@ -37,24 +37,42 @@ def parse_size(value: object) -> object:
 Bytes = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
 
 
-class TaskSettings(Settings):
-    """What Ray sets aside for each task: `cpus`, and `memory`, by which it starts no more tasks than a machine has room for.
+class Share(Settings):
+    """What Ray sets aside of a machine for one task or actor, starting no more of them than there is room for.
 
-    `retries`: how often a task is run again whose worker or machine died.
+    `memory` is not counted where it is None.
     """
 
     cpus: Annotated[float, Field(gt=0)] = 1
     memory: Bytes | None = None
+
+    @property
+    def num_gpus(self) -> float:
+        """GPUs that it takes; none unless it says so."""
+        return 0
+
+    def __str__(self) -> str:
+        gpus = f", {self.num_gpus:g} GPUs" if self.num_gpus else ""
+        memory = "" if self.memory is None else f", {self.memory / 2**30:.1f} GiB of memory"
+        return f"{self.cpus:g} CPUs{gpus}{memory}"
+
+
+class TaskSettings(Share):
+    """What a task takes, and `retries`: how often one is run again whose worker or machine died."""
+
     retries: Annotated[int, Field(ge=0, le=100)] = 3
 
 
-class EncoderSettings(Settings):
-    """Actors that hold an encoder for embeddings: how many, and what each takes. `gpus` may be a fraction; 0 takes none."""
+class EncoderSettings(Share):
+    """Actors that hold an encoder for embeddings: how many at most, and what each takes; `gpus` may be a fraction."""
 
     actors: Annotated[int, Field(ge=1)] = 1
     gpus: Annotated[float, Field(ge=0)] = 0
-    cpus: Annotated[float, Field(gt=0)] = 1
-    memory: Bytes | None = None
+
+    @property
+    def num_gpus(self) -> float:
+        """See Share."""
+        return self.gpus
 
 
 class RuntimeSettings(Settings):

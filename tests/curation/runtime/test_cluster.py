@@ -7,6 +7,7 @@ import pytest
 from curation.errors import ConfigurationError
 from curation.runtime import cluster
 from curation.runtime.cluster import Cluster, Machine, Place, View, look_around
+from curation.runtime.settings import EncoderSettings, TaskSettings
 
 
 def test_a_machine_that_sees_the_same_files_is_fit(tmp_path: Path):
@@ -40,3 +41,13 @@ def test_nobody_fit_is_an_error_that_lists_everybody(tmp_path: Path, monkeypatch
         asked.machines()
     asked._problems["b"] = None
     assert asked.machines() == [machines[1]]
+
+
+def test_a_machine_has_room_for_what_its_scarcest_resource_holds():
+    machine = Machine.of("a", "one", {"CPU": 8.0, "memory": 4.0 * 2**30, "GPU": 1.0, "node:1": 1.0})
+    assert machine.room_for(TaskSettings()) == 8
+    assert machine.room_for(TaskSettings(cpus=0.1)) == 80
+    assert machine.room_for(TaskSettings(memory=1 << 30)) == 4
+    assert machine.room_for(EncoderSettings(gpus=0.2)) == 5
+    assert machine.room_for(EncoderSettings(gpus=2)) == 0
+    assert Machine.of("b", "two", {}).room_for(TaskSettings()) == 0

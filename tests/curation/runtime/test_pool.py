@@ -1,4 +1,7 @@
+import io
+import os
 import pickle
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from curation.errors import SourceError
+from curation.errors import ConfigurationError, SourceError
 from curation.mixture.dedup import DedupSpec
 from curation.mixture.spec import Mixture
 from curation.runtime.pool import InProcessPool, Pool, RayPool
+from curation.runtime.progress import LineReporter
 from curation.runtime.settings import RuntimeSettings
 from curation.storage.store import Store
 from tests.support.upstream import build, content, encoded, write_world
@@ -99,3 +103,46 @@ def test_ray_gives_the_same_results_errors_and_bytes(ray_pool: Pool, tmp_path: P
     assert content(one.folder) == content(other.folder)
     for name, artefact in one.ingested.items():
         assert content(artefact.folder) == content(other.ingested[name].folder)
+
+
+@pytest.fixture
+def graphic_machine():
+    """Ray that takes this machine for one of 2 CPUs, 2 GPUs and 3 GiB of memory."""
+    ray = pytest.importorskip("ray")
+    ray.shutdown()
+    ray.init(num_cpus=2, num_gpus=2, _memory=3 << 30, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def where(seconds: float) -> tuple[int, int, list[str]]:
+    """How many tasks like this one run at once, and the GPUs that Ray gave."""
+    import ray
+
+    time.sleep(seconds)
+    usage = ray.available_resources()
+    return round(2 - usage.get("CPU", 0)), os.getpid(), [str(gpu) for gpu in ray.get_gpu_ids()]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_tasks_and_encoders_take_what_the_settings_say(graphic_machine: None):
+    def pool(**settings: Any) -> tuple[RayPool, io.StringIO]:
+        return RayPool(LineReporter(told := io.StringIO()), RuntimeSettings.model_validate(settings)), told
+
+    both, _ = pool(task={"cpus": 1})
+    lean, _ = pool(task={"cpus": 1, "memory": 2 << 30})
+    assert max(at_once for at_once, _, _ in both.map(where, [0.3] * 6, label="look")) == 2
+    assert {at_once for at_once, _, _ in lean.map(where, [0.3] * 4, label="look")} == {1}, "3 GiB hold one of 2 GiB"
+
+    encoders, told = pool(encoders={"actors": 8, "gpus": 1})
+    found = encoders.map_with(lambda: where, [0.3] * 6, label="embed")
+    assert {tuple(gpus) for _, _, gpus in found} == {("0",), ("1",)}, "each encoder has a GPU of its own"
+    assert len({process for _, process, _ in found}) == 2, "actors that find no room are not waited for"
+    assert "embed: room for 2 of 8 encoders" in told.getvalue()
+
+    greedy, _ = pool(encoders={"gpus": 3}, task={"memory": "4GiB"})
+    with pytest.raises(ConfigurationError, match=r"`encoders` .* 1 CPUs, 3 GPUs each, .*this machine: 2 CPUs, 3.0 GiB, 2 GPUs"):
+        greedy.map_with(lambda: where, [0.0], label="embed")
+    with pytest.raises(ConfigurationError, match=r"`task` .* 1 CPUs, 4.0 GiB of memory each, and no machine has that"):
+        greedy.map(where, [0.0], label="look")
