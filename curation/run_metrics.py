@@ -48,18 +48,21 @@ class _Figures:
     def set(self, name: str, value: float, **labels: str) -> None:
         self._values[name][tuple(labels.items())] = value
 
-    def lines(self) -> Iterator[str]:
-        for name, (kind, text) in _HELP.items():
-            if self._values[name]:
-                yield f"# HELP {name} {text}"
-                yield f"# TYPE {name} {kind}"
-                for labels, value in sorted(self._values[name].items()):
-                    shown = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels)
-                    yield f"{name}{{{shown}}} {value:.15g}"
+    def families(self) -> dict[str, dict[str, Any]]:
+        """By name: type, help, and the values with their labels, sorted by these."""
+        return {
+            name: {
+                "type": kind,
+                "help": text,
+                "values": [{"labels": dict(labels), "value": value} for labels, value in sorted(self._values[name].items())],
+            }
+            for name, (kind, text) in _HELP.items()
+            if self._values[name]
+        }
 
 
-def prometheus_text(store: Store) -> str:
-    """The counters of `store` in Prometheus' text format."""
+def metrics_document(store: Store) -> dict[str, Any]:
+    """The counters of `store` by name: type, help and values with their labels."""
     figures = _Figures()
     for run in runs(store):
         _add_run(figures, run)
@@ -73,7 +76,21 @@ def prometheus_text(store: Store) -> str:
     for name in store.names("releases"):
         if folder := latest(store.root / "releases" / name):
             _add_release(figures, name, read_manifest(folder))
-    return "".join(f"{line}\n" for line in figures.lines())
+    return figures.families()
+
+
+def prometheus_text(store: Store) -> str:
+    """The counters of `store` in Prometheus' text format."""
+    return "".join(f"{line}\n" for line in _lines(metrics_document(store)))
+
+
+def _lines(families: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for name, family in families.items():
+        yield f"# HELP {name} {family['help']}"
+        yield f"# TYPE {name} {family['type']}"
+        for one in family["values"]:
+            shown = ",".join(f'{label}="{_escaped(text)}"' for label, text in one["labels"].items())
+            yield f"{name}{{{shown}}} {one['value']:.15g}"
 
 
 def _add_run(figures: _Figures, run: Run) -> None:

@@ -3,6 +3,7 @@
 Text from data is escaped by the templates; the content policy allows nothing but this site's own pictures and style.
 """
 
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from curation.errors import ConfigurationError
 from curation.explore.index import REJECTED
 from curation.explore.records import NoSuchPictureError, Records
 from curation.explore.search import COUNT_LIMIT, FACETS, Found, Index, Query
@@ -25,6 +27,17 @@ _HEADERS = {
 }
 _STYLE = (Path(__file__).parent / "templates" / "explore.css").read_text(encoding="utf-8")
 _MAX_QUERY_CHARS = 500
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at `host` that listens at `port`, or at any free one for 0. Raises ConfigurationError when it cannot."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as problem:
+        raise ConfigurationError(
+            f"cannot listen at {host} port {port}: {problem.strerror or problem}; --port 0 takes any that is free"
+        ) from None
 
 
 def make_site(title: str, index: Index, records: Records, *, hosts: list[str]) -> FastAPI:

@@ -85,11 +85,12 @@ def try_(
 def ingest(
     names: Annotated[list[str] | None, typer.Argument(metavar="SOURCE...", help="All by default.")] = None,
     refresh: Annotated[bool, typer.Option("--refresh", help="Ask again what branches, buckets and URLs hold now.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Upstream data to checked samples and a quarantine."""
     from curation.inspection.inventory import ingest_summary
-    from curation.storage.store import Store
-    from flows.views import table
+    from curation.storage.store import Store, address
+    from flows.views import as_json, table
 
     Store.open(Globals.root)
     known = open_catalog()
@@ -100,6 +101,13 @@ def ingest(
 
         ready()
         artefacts = flow(tuple(names or ()), Globals.root, Globals.catalog, Globals.is_quiet, refresh, Globals.originals)
+    if json:
+        found = {
+            name: {"folder": address(artefact.folder), "counts": artefact.manifest["counts"]}
+            for name, artefact in artefacts.items()
+        }
+        print(as_json({"sources": found}))  # noqa: T201
+        return
     columns = ("source", "records", "samples", "rejected", "reasons")
     rows = [ingest_summary(name, artefact.manifest) for name, artefact in artefacts.items()]
     Console().print(table("ingested", columns, rows))

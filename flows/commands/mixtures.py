@@ -117,12 +117,13 @@ def build(
     require_license: Annotated[
         bool, typer.Option("--require-license", help="Refuse sources whose licence is unknown.")
     ] = False,
+    json: JsonOption = False,
 ) -> None:
     """Everything a release needs, in order, skipping what is done. The last line on stdout is the release's path."""
     from curation.mixture.file import load_curriculum
     from curation.planning.plan import require_licences
     from curation.storage.store import Store, address, read_manifest
-    from flows.views import conservation_table
+    from flows.views import as_json, conservation_table
 
     Store.open(Globals.root)
     known = open_catalog()
@@ -138,11 +139,16 @@ def build(
 
         ready()
         release = flow(mixture, Globals.root, Globals.catalog, Globals.is_quiet, tuple(accept or ()), Globals.originals)
-    console = Console(stderr=True, quiet=Globals.is_quiet)
     from curation.steps.curriculum import releases_of
 
-    for folder in releases_of(release):
-        manifest = read_manifest(folder)
+    manifests = {address(folder): read_manifest(folder) for folder in releases_of(release)}
+    if json:
+        shown = ("name", "fingerprint", "num_samples", "num_bytes", "conservation", "warnings")
+        built = [{"path": path, **{key: manifest[key] for key in shown}} for path, manifest in manifests.items()]
+        print(as_json({"path": address(release), "releases": built}))  # noqa: T201
+        return
+    console = Console(stderr=True, quiet=Globals.is_quiet)
+    for manifest in manifests.values():
         console.print(conservation_table(manifest["conservation"], manifest["sources"]))
         size = manifest["num_bytes"] / 1e6
         facts = f"{manifest['num_samples']:,} samples in {len(manifest['shards'])} shards, {size:,.1f} MB"

@@ -145,7 +145,8 @@ def explore(
         str | None, typer.Option("--release", help="A release's folder or mixture; the newest by default.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at; other machines reach none but 0.0.0.0.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen at.")] = 8765,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen at; 0 for any that is free.")] = 8765,
+    json: JsonOption = False,
 ) -> None:
     """Search and look at samples, verdicts and rejected records on a local web page. Runs until stopped."""
     import uvicorn
@@ -153,9 +154,10 @@ def explore(
     from curation.explore.index import make_index, newest_release
     from curation.explore.records import Records
     from curation.explore.search import Index
-    from curation.explore.site import make_site
+    from curation.explore.site import listen, make_site
     from curation.inspection.lookup import NotFoundError, find_release
-    from curation.storage.store import Store, read_manifest
+    from curation.storage.store import Store, address, read_manifest
+    from flows.views import as_json
 
     store = Store.at(Globals.root)
     folder = find_release(store, release) if release else newest_release(store)
@@ -166,10 +168,14 @@ def explore(
     records = Records(store, manifest["inputs"]["sources"])
     hosts = ["127.0.0.1", "localhost", "[::1]"] if host in ("127.0.0.1", "localhost", "::1") else ["*"]
     site = make_site(f"{manifest['name']} {folder.name}", index, records, hosts=hosts)
-    Console(stderr=True).print(
-        f"http://{host}:{port}/ shows {folder.parent.name}/{folder.name}; Ctrl-C stops it", highlight=False
-    )
-    uvicorn.run(site, host=host, port=port, log_level="warning")
+    listening = listen(host, port)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
+    if json:
+        print(as_json({"url": url, "mixture": folder.parent.name, "release": address(folder)}), flush=True)  # noqa: T201
+    else:
+        told = f"{url} shows {folder.parent.name}/{folder.name}; Ctrl-C stops it"
+        Console(stderr=True).print(told, highlight=False, soft_wrap=True)
+    uvicorn.Server(uvicorn.Config(site, log_level="warning")).run(sockets=[listening])
 
 
 @app.command(rich_help_panel=RELEASES)

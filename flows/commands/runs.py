@@ -38,9 +38,14 @@ def runs(
 
 
 @app.command(rich_help_panel=WATCHING)
-def metrics() -> None:
+def metrics(json: JsonOption = False) -> None:
     """Counters of the root's runs, sources and releases as Prometheus text."""
-    from curation.run_metrics import prometheus_text
+    from curation.run_metrics import metrics_document, prometheus_text
     from curation.storage.store import Store
+    from flows.views import as_json
 
-    print(prometheus_text(Store.at(Globals.root)), end="")  # noqa: T201
+    store = Store.at(Globals.root)
+    if json:
+        print(as_json({"metrics": metrics_document(store)}))  # noqa: T201
+    else:
+        print(prometheus_text(store), end="")  # noqa: T201

@@ -1,10 +1,16 @@
 import json
+import signal
+import subprocess
 from pathlib import Path
+from urllib.request import urlopen
 
+import click
 import polars as pl
 import pytest
+import typer.main
 from prometheus_client.parser import text_string_to_metric_families
 
+from flows.__main__ import app
 from tests.end_to_end.conftest import MIXTURE, REPOSITORY, Built, Curate
 
 pytestmark = pytest.mark.slow
@@ -169,3 +175,43 @@ def test_the_files_of_a_report_are_named_as_json(curate: Curate, built: Built) -
         "croissant": f"{built.release}/croissant.json",
         "page": f"{built.release}/report.html",
     }
+
+
+def test_every_command_but_the_server_of_schedules_takes_json() -> None:
+    commands = typer.main.get_command(app)
+    assert isinstance(commands, click.Group)
+    without = {name for name, command in commands.commands.items() if "--json" not in str([one.opts for one in command.params])}
+    assert without == {"serve"}
+
+
+def test_a_build_and_an_ingest_say_what_they_made_as_json(curate: Curate, built: Built) -> None:
+    done = json.loads(curate("build", MIXTURE, "--json", root=built.root).stdout)
+    assert done["path"] == str(built.release)
+    assert [(one["path"], one["name"], one["num_samples"]) for one in done["releases"]] == [(str(built.release), "demo", 720)]
+    found = json.loads(curate("ingest", "scenes", "--json", root=built.root).stdout)["sources"]
+    assert Path(found["scenes"]["folder"], "manifest.json").is_file()
+    counts = found["scenes"]["counts"]
+    assert counts["records"] == counts["samples"] + sum(counts["rejected"].values())
+
+
+def test_metrics_are_the_same_as_json(curate: Curate, built: Built) -> None:
+    document = json.loads(curate("metrics", "--json", root=built.root).stdout)["metrics"]
+    families = text_string_to_metric_families(curate("metrics", root=built.root).stdout)
+    told = {(one.name, *one.labels.values()): one.value for family in families for one in family.samples}
+    assert told == {
+        (name, *one["labels"].values()): one["value"] for name, family in document.items() for one in family["values"]
+    }
+    assert told["curation_release_samples", "demo"] == 720
+
+
+def test_explore_tells_its_address_once_it_answers(curate: Curate, built: Built) -> None:
+    command = curate.command(("explore", "--port", "0", "--json"), built.root)
+    with subprocess.Popen(command, env=curate.environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = json.loads(process.stdout.readline())
+        try:
+            with urlopen(line["url"]) as page:
+                assert b"demo" in page.read()
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert (line["mixture"], line["release"]) == ("demo", str(built.release))

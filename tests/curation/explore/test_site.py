@@ -11,10 +11,11 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
+from curation.errors import ConfigurationError
 from curation.explore.index import index_path, make_index, newest_release
 from curation.explore.records import Records
 from curation.explore.search import PAGE_ROWS, Index, Query
-from curation.explore.site import make_site
+from curation.explore.site import listen, make_site
 from curation.mixture.spec import Mixture
 from curation.runtime.progress import reporter_for
 from curation.storage.store import Store, read_manifest
@@ -84,12 +85,13 @@ def served(store: Store, release: Path, index: Index) -> Iterator[str]:
     """The address of the site, served as `curate explore` does."""
     records = Records(store, read_manifest(release)["inputs"]["sources"])
     site = make_site("all", index, records, hosts=["127.0.0.1"])
-    server = uvicorn.Server(uvicorn.Config(site, host="127.0.0.1", port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
+    server = uvicorn.Server(uvicorn.Config(site, log_level="error"))
+    listening = listen("127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     server.should_exit = True
     thread.join()
 
@@ -275,3 +277,12 @@ def test_a_root_in_object_storage_is_explored_from_a_machine_that_has_none_of_it
         assert records.picture(found, 0) == (picture(0), "image/png")
         assert opened.find(Query(facets={"verdict": "rejected"})).num == 1
         opened.close()
+
+
+def test_a_port_that_is_taken_is_told():
+    with listen("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=rf"cannot listen at 127.0.0.1 port {port}: .*in use.*; --port 0 takes"):
+            listen("127.0.0.1", port)
+    with pytest.raises(ConfigurationError, match=r"cannot listen at no-such-host.invalid"):
+        listen("no-such-host.invalid", 0)
