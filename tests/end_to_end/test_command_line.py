@@ -4,13 +4,13 @@ import subprocess
 from pathlib import Path
 from urllib.request import urlopen
 
-import click
 import polars as pl
 import pytest
 import typer.main
 from prometheus_client.parser import text_string_to_metric_families
 
 from flows.__main__ import app
+from flows.commands.help import GroupedHelp
 from tests.end_to_end.conftest import MIXTURE, REPOSITORY, Built, Curate
 
 pytestmark = pytest.mark.slow
@@ -179,7 +179,7 @@ def test_the_files_of_a_report_are_named_as_json(curate: Curate, built: Built) -
 
 def test_every_command_but_the_server_of_schedules_takes_json() -> None:
     commands = typer.main.get_command(app)
-    assert isinstance(commands, click.Group)
+    assert isinstance(commands, GroupedHelp)
     without = {name for name, command in commands.commands.items() if "--json" not in str([one.opts for one in command.params])}
     assert without == {"serve"}
 
