@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import asdict
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -157,7 +158,6 @@ def explore(
     from curation.explore.site import listen, make_site
     from curation.inspection.lookup import NotFoundError, find_release
     from curation.storage.store import Store, address, read_manifest
-    from flows.views import as_json
 
     store = Store.at(Globals.root)
     folder = find_release(store, release) if release else newest_release(store)
@@ -171,7 +171,8 @@ def explore(
     listening = listen(host, port)
     url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
     if json:
-        print(as_json({"url": url, "mixture": folder.parent.name, "release": address(folder)}), flush=True)  # noqa: T201
+        # On one line: whoever started this reads on while it runs.
+        print(dumps({"url": url, "mixture": folder.parent.name, "release": address(folder)}), flush=True)  # noqa: T201
     else:
         told = f"{url} shows {folder.parent.name}/{folder.name}; Ctrl-C stops it"
         Console(stderr=True).print(told, highlight=False, soft_wrap=True)

@@ -207,8 +207,8 @@ def test_explore_tells_its_address_once_it_answers(curate: Curate, built: Built)
     command = curate.command(("explore", "--port", "0", "--json"), built.root)
     with subprocess.Popen(command, env=curate.environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        line = json.loads(process.stdout.readline())
         try:
+            line = json.loads(process.stdout.readline())
             with urlopen(line["url"]) as page:
                 assert b"demo" in page.read()
         finally:
