@@ -1,12 +1,13 @@
 """Writing one shard: headers are made here, pictures are byte ranges of the sources' tars, and nothing is decoded.
 
-Members are assembled in one of two fixed buffers, pictures read straight into it. A full buffer is hashed by a second
-thread while it is written and the other fills, so the content hash costs no pass of its own, and no memory is allocated.
-The disk begins on what is written at once, so that it works while the rest is read and hashed, not after it.
+Members are assembled in one of a few fixed buffers, pictures read straight into it. A full buffer is hashed by one thread and
+written by another while the next fills, so the content hash costs no pass of its own, and no memory is allocated. The disk
+begins on what is written at once, so that it works while the rest is read and hashed, not after it.
 """
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from curation.errors import ShardError
 from curation.shard_format import BLOCK_BYTES, END_OF_ARCHIVE, member_bytes, occurrence_key, padding_bytes, tar_header
 from curation.storage.store import start_writing_back
 
-_BUFFER_BYTES = 1 << 20
+_BUFFER_BYTES = 1 << 19
 """Small enough that what is read is still in the core's own cache when it is hashed and written."""
+_NUM_BUFFERS = 4
 _WRITE_BACK_BYTES = 16 << 20
 
 
@@ -63,28 +65,31 @@ class Pictures:
 
 
 class _TarBuffer:
-    """Two buffers before a file and its hash; the context ends with everything written and on disk."""
+    """Buffers before a file and its hash; the context ends with everything written and on disk."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._digest = hashlib.sha256()
-        self._thread = ThreadPoolExecutor(1)
-        self._buffers = [memoryview(bytearray(_BUFFER_BYTES)) for _ in range(2)]
+        self._hasher, self._writer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+        self._buffers = deque(memoryview(bytearray(_BUFFER_BYTES)) for _ in range(_NUM_BUFFERS))
         self._filled = 0
-        self._pending: Future[None] | None = None
-        self._handed_over = 0
+        self._under_way: deque[tuple[Future[None], Future[None]]] = deque()
+        self._handed_over = self._num_written = 0
         self.num_bytes = 0
 
     def __enter__(self) -> "_TarBuffer":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None:
-            self.append(END_OF_ARCHIVE)
-            self._flush()
-            self._wait()
-            os.fsync(self._descriptor)
-        self._thread.shutdown()
+        try:
+            if kind is None:
+                self.append(END_OF_ARCHIVE)
+                self._flush()
+                self._wait(0)
+                os.fsync(self._descriptor)
+        finally:
+            self._hasher.shutdown()
+            self._writer.shutdown()
 
     def hexdigest(self) -> str:
         return self._digest.hexdigest()
@@ -104,22 +109,28 @@ class _TarBuffer:
         return self._buffers[0][start : self._filled]
 
     def _flush(self) -> None:
+        """Hand the first buffer over, and go on with the next."""
         block = self._buffers[0][: self._filled]
-        self._wait()
-        self._pending = self._thread.submit(self._digest.update, block)
-        while block:
-            block = block[os.write(self._descriptor, block) :]
-        self._buffers.reverse()
+        self._under_way.append((self._hasher.submit(self._digest.update, block), self._writer.submit(self._write, block)))
+        self._buffers.rotate(-1)
         self._filled = 0
-        written = self.num_bytes - self._handed_over
-        if written >= _WRITE_BACK_BYTES:
-            start_writing_back(self._descriptor, self._handed_over, written)
-            self._handed_over += written
+        self._wait(_NUM_BUFFERS - 1)
 
-    def _wait(self) -> None:
-        if self._pending is not None:
-            self._pending.result()
-            self._pending = None
+    def _wait(self, num_under_way: int) -> None:
+        """Until no more buffers than that are being hashed or written. Raises what writing raised."""
+        while len(self._under_way) > num_under_way:
+            for future in self._under_way.popleft():
+                future.result()
+
+    def _write(self, block: memoryview) -> None:
+        while block:
+            written = os.write(self._descriptor, block)
+            self._num_written += written
+            block = block[written:]
+        waiting = self._num_written - self._handed_over
+        if waiting >= _WRITE_BACK_BYTES:
+            start_writing_back(self._descriptor, self._handed_over, waiting)
+            self._handed_over += waiting
 
 
 def write_shard(path: Path, rows: Iterable[tuple[str, Mapping[str, Any]]], pictures: Pictures) -> Written:
