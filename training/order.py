@@ -22,7 +22,8 @@ Int64s: TypeAlias = npt.NDArray[np.int64]
 Cursor: TypeAlias = tuple[int, ...]
 
 _MASK = (1 << 64) - 1
-_ROUNDS = 6
+_SALTS = tuple(number * 0xD1342543DE82EF95 & _MASK for number in range(1, 7))  # one a round
+_MOST_ONE_BY_ONE = 32
 
 
 class Shuffle(StrEnum):
@@ -78,21 +79,46 @@ def permute(values: Int64s, size: int, key: int | Uint64s) -> Int64s:
     if size <= 1:
         return values
     half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
-    out = values.astype(np.uint64)
-    keys = np.broadcast_to(np.asarray(key, dtype=np.uint64), out.shape)
-    outside = np.ones(out.shape, dtype=bool)
+    keys = np.broadcast_to(np.asarray(key, dtype=np.uint64), values.shape)
+    out = _feistel(values.astype(np.uint64), half, keys)
+    outside = out >= np.uint64(size)
     while outside.any():  # walking the cycle: at most 4 rounds are expected, since the network's range is under 4 * size
         out[outside] = _feistel(out[outside], half, keys[outside])
         outside = out >= np.uint64(size)
     return out.astype(np.int64)
 
 
+def _permute_near(values: Int64s, size: int, key: int) -> Int64s:
+    """As `permute`, for values of which many are equal: each of a short range of them is permuted once."""
+    first, last = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+    if last - first >= _MOST_ONE_BY_ONE:
+        return permute(values, size, key)
+    return np.array([_permute_one(value, size, key) for value in range(first, last + 1)], dtype=np.int64)[values - first]
+
+
+def _permute_one(value: int, size: int, key: int) -> int:
+    """What `permute` does, for one value: array operations cost more than all of it."""
+    if size <= 1:
+        return value
+    half = max(1, ((size - 1).bit_length() + 1) // 2)
+    mask = (1 << half) - 1
+    while True:
+        left, right = value >> half, value & mask
+        for salt in _SALTS:
+            bits = (right + (key ^ salt)) & _MASK
+            bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+            bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) & _MASK
+            left, right = right, left ^ ((bits ^ (bits >> 31)) & mask)
+        value = (left << half) | right
+        if value < size:
+            return value
+
+
 def _feistel(values: Uint64s, half: np.uint64, keys: Uint64s) -> Uint64s:
     mask = (np.uint64(1) << half) - np.uint64(1)
     left, right = values >> half, values & mask
-    for number in range(_ROUNDS):
-        salt = np.uint64((number + 1) * 0xD1342543DE82EF95 & _MASK)
-        left, right = right, left ^ (mix_bits(right + (keys ^ salt)) & mask)
+    for salt in _SALTS:
+        left, right = right, left ^ (mix_bits(right + (keys ^ np.uint64(salt))) & mask)
     return (left << half) | right
 
 
@@ -130,9 +156,12 @@ class ShardOrder:
         in_short = (positions >= short_start) & (positions < short_start + num_short)
         behind = positions >= short_start + num_short
         among_full = positions - np.where(behind, num_short, 0)
-        blocks = np.where(in_short, num_full, permute(np.where(in_short, 0, among_full // self.window), num_full, key))
+        blocks = np.where(in_short, num_full, _permute_near(np.where(in_short, 0, among_full // self.window), num_full, key))
         keys = mix_bits(blocks.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(derive_key(key, 2)))
         inside = np.where(in_short, positions - short_start, among_full % self.window)
-        inside[~in_short] = permute(inside[~in_short], self.window, keys[~in_short])
-        inside[in_short] = permute(inside[in_short], num_short, keys[in_short])
+        if in_short.any():
+            inside[~in_short] = permute(inside[~in_short], self.window, keys[~in_short])
+            inside[in_short] = permute(inside[in_short], num_short, keys[in_short])
+        else:
+            inside = permute(inside, self.window, keys)
         return blocks * self.window + inside
