@@ -2,8 +2,9 @@
 
 Makes a release of random bytes (nothing to decode, so reading is what is measured) in a temporary folder, warms the page
 cache by a first pass, then runs all readers in turn, several times. `ours` and `theirs` are medians. The limit in one
-process is `os.pread` of every sample by the index in the order of our stream, doing nothing with the bytes; with two
-DataLoader workers it is the same in the workers, whose bytes then cross the loader's queue. `stream_peers` has other
+process is `os.pread` of every sample by the index in the order of our stream, doing nothing with the bytes: about what memory
+can copy. *Parsed* adds what no loader can leave out, the parsing of the JSON, and no check of anything. With two
+DataLoader workers the limit is the same in the workers, whose bytes then cross the loader's queue. `stream_peers` has other
 libraries. Decoding is measured on photographs, resized to 384 px in two workers, against the same loaders around Pillow.
 """
 
@@ -22,12 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from orjson import loads
 from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from benchmarks.printing import show
 from benchmarks.stream_release import photograph, write_release
-from curation.shard_format import SHARD_FOLDER
+from curation.shard_format import BLOCK_BYTES, SHARD_FOLDER
 from training.decode import ImageDecoder, open_rgb
 from training.stream import ShardStream
 
@@ -57,6 +59,14 @@ class BareReads(IterableDataset[bytes]):
         """Read every sample in a bare loop."""
         descriptors, pread = self._descriptors, os.pread
         return sum(1 for shard, size, start in self._places if pread(descriptors[shard], size, start))
+
+    def read_and_parse(self) -> int:
+        """Read every sample in a bare loop, and parse its JSON."""
+        found = 0
+        for shard, size, start in self._places:
+            data = os.pread(self._descriptors[shard], size, start)
+            found += bool(loads(data[BLOCK_BYTES : BLOCK_BYTES + int(data[124:135], 8)]))
+        return found
 
 
 class Ours:
@@ -187,10 +197,17 @@ def main(arguments: Sequence[str] = ()) -> None:
         folder = write_release(Path(temporary) / "bench", num_samples)
         bare = BareReads(folder)
         bare.read_all()
-        readers = {"bare": lambda _: bare.read_all(), "ours": Ours(folder), "webdataset": read_webdataset}
+        readers = {
+            "bare": lambda _: bare.read_all(),
+            "parsed": lambda _: bare.read_and_parse(),
+            "ours": Ours(folder),
+            "webdataset": read_webdataset,
+        }
         one = medians(readers, folder, num_samples, rounds)
         print(f"{num_samples:,} samples of about 65 KB, shuffled, warm page cache, medians of {rounds}; one process")
         show("stream_vs_bare_pread", one["ours"], one["bare"], "samples/s", versus="os.pread by index alone")
+        show("parsed_vs_bare_pread", one["parsed"], one["bare"], "samples/s", versus="os.pread by index alone")
+        show("stream_vs_parsed_pread", one["ours"], one["parsed"], "samples/s", versus="os.pread by index, JSON parsed")
         show("stream_vs_webdataset", one["ours"], one["webdataset"], "samples/s", versus="webdataset")
         two = medians({"bare": load_bare, "ours": load_ours, "webdataset": load_webdataset}, folder, num_samples, rounds)
         print("the same through a DataLoader with two workers")

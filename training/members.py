@@ -51,20 +51,20 @@ def read_members(descriptor: int, start: int, num_bytes: int) -> Members:
     head = pread(descriptor, HEAD_BYTES, start)
     try:
         size = int(head[124:135], 8)
-        header = BLOCK_BYTES + size + -size % BLOCK_BYTES
-        end = header + BLOCK_BYTES
+        end = 2 * BLOCK_BYTES + size + -size % BLOCK_BYTES
         if end > len(head):
             head = pread(descriptor, end, start)
         record = loads(head[BLOCK_BYTES : BLOCK_BYTES + size])
         key, images, _, _, _ = _required_of(record)
         if head.startswith(f"{key}.json\0".encode()):
-            if header == num_bytes and images == []:
+            if end - BLOCK_BYTES == num_bytes and images == []:
                 return record, [], [], []
             (image,) = images
             name = f"{key}.{image['name']}"
-            image_size = int(head[header + 124 : header + 135], 8)
-            is_named = head.startswith(f"{name}\0".encode(), header)
-            if is_named and end + image_size + -image_size % BLOCK_BYTES == num_bytes and _is_sound(head[header:end]):
+            header = head[end - BLOCK_BYTES : end]
+            image_size = int(header[124:135], 8)
+            is_named = header.startswith(f"{name}\0".encode())
+            if is_named and end + image_size + -image_size % BLOCK_BYTES == num_bytes and _is_sound(header):
                 content = pread(descriptor, image_size, start + end)
                 if len(content) == image_size:
                     return record, [name], [content], [start + end]
@@ -168,7 +168,7 @@ def read_header(header: bytes, start: int) -> tuple[str, int]:
 def as_sample(members: Members, decode: Callable[[bytes, str], Any] | None) -> Sample:
     """The sample of some members, its images decoded by `decode(content, name)`; None leaves them as they are."""
     record, names, contents, _ = members
-    record["images"] = contents if decode is None else [decode(*pair) for pair in zip(contents, names, strict=True)]
+    record["images"] = contents if decode is None else list(map(decode, contents, names))
     if "license" not in record or "origin" not in record:  # as others' may be
         record.setdefault("license", "")
         record.setdefault("origin", {})

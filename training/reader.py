@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 MAX_SKIPS_IN_A_ROW = 100
 """With on_error="skip": more than this in a row is not a bad sample but a bad disk."""
 
-_FIRST_ROWS, _MOST_ROWS = 32, 1024
+_FIRST_ROWS, _MOST_ROWS = 32, 2048
 _ROWS_BEHIND_URL = 64
 _NUM_SKIP_COUNTERS = 64
 

@@ -79,9 +79,9 @@ class ShardReader:
             if descriptor is None:
                 release, number = self._shards[shard]
                 return parse_members(release.files.read_range(release.shard_path(number), start, num_bytes), start)
-        if not self._has_foreign or not self._shards[shard][0].is_foreign:
-            return read_members(descriptor, start, num_bytes)
-        return parse_foreign(read_at(descriptor, start, num_bytes), start)
+        if self._has_foreign and self._shards[shard][0].is_foreign:
+            return parse_foreign(read_at(descriptor, start, num_bytes), start)
+        return read_members(descriptor, start, num_bytes)
 
     def place(self, shard: int, start: int) -> str:
         """Where a sample lies, for messages."""
