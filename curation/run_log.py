@@ -215,8 +215,9 @@ def _read(path: Path) -> Run | None:
                 events.append(event)
     if not events or events[0].get("event") != "run_started":
         return None
-    first, last = events[0], events[-1]
-    end = last if last["event"] == "run_ended" else {}
+    first = events[0]
+    # Not always the last: threads of a run that is stopped note the ends of their steps a moment later.
+    end = next((event for event in events if event["event"] == "run_ended"), {})
     return Run(
         run=str(first["run"]),
         command=str(first["command"]),

@@ -19,6 +19,7 @@ import pytest
 
 from flows.demo.world import generate
 from tests.end_to_end.conftest import REPOSITORY
+from tests.support.http_server import serving
 
 pytestmark = pytest.mark.slow
 _STARTUP_SECONDS = 120
@@ -38,6 +39,7 @@ class Prefect:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._environment = {
             **os.environ,
+            "CURATION_ALLOW_PRIVATE_HOSTS": "1",
             "CURATION_DEMO_DATA": str(folder / "upstream"),
             "CURATION_RUNTIME": "process",
             "DO_NOT_TRACK": "1",
@@ -77,6 +79,11 @@ class Prefect:
         done = httpx.request(method, f"{self.api}/{path}", json=body, timeout=30)
         done.raise_for_status()
         return done.json()
+
+    def states(self, task: str) -> list[str]:
+        """Names of the states that the runs of a task are in."""
+        found = self.ask("POST", "task_runs/filter", {"task_runs": {"name": {"any_": [task]}}})
+        return [run["state"]["name"] for run in found]
 
     def artifact(self, key: str) -> list[dict[str, object]]:
         """Rows of the newest table artifact with this key."""
@@ -204,3 +211,32 @@ def test_a_worker_publishes_when_something_changed_and_only_then(prefect: Prefec
 
 def _total(reasons: object) -> int:
     return sum(int(part.rsplit(" ", 1)[1].replace(",", "")) for part in str(reasons).split(", ") if part)
+
+
+@pytest.mark.extra
+def test_what_cannot_be_fetched_is_tried_again_and_leakage_is_shown(prefect: Prefect, tmp_path: Path):
+    """The deployment waits a minute before it asks a server again; in between the file arrives there."""
+    questions = [{"q": f"what is the weight of stone number {number}", "a": f"{number} kilograms"} for number in range(20)]
+    (tmp_path / "quiz.json").write_text(json.dumps(questions[:3]))
+    mixture = tmp_path / "stones.yaml"
+    mixture.write_text("name: stones\ndecontaminate: all\n")
+    with serving() as server:
+        row = {"category": "general", "layout": "qa", "fields": {"question": "q", "answer": "a"}}
+        catalog = {
+            "sources": {"stones": {**row, "license": "CC0-1.0", "location": {"http": [{"url": f"{server.url}/stones.json"}]}}},
+            "benchmarks": {"quiz": {**row, "location": {"root": str(tmp_path), "files": "quiz.json"}}},
+        }
+        (tmp_path / "catalog.yaml").write_text(json.dumps(catalog))
+        parameters = {"mixture": str(mixture), "root": str(tmp_path / "lake"), "catalog": str(tmp_path / "catalog.yaml")}
+        deployment = prefect.ask("GET", "deployments/name/release/release")["id"]
+        run = prefect.ask("POST", f"deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"]
+        wait_until(lambda: prefect.states("ingest stones") == ["AwaitingRetry"])
+        assert not list((tmp_path / "lake").glob("releases/*/*"))
+        server.files["stones.json"] = json.dumps(questions).encode()
+        wait_until(lambda: prefect.ask("GET", f"flow_runs/{run}")["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED"))
+    assert prefect.ask("GET", f"flow_runs/{run}")["state"]["type"] == "COMPLETED"
+    leakage = {row["source"]: row for row in prefect.artifact("leakage-stones")}
+    assert set(leakage) == {"*", "stones"}
+    assert (leakage["stones"]["benchmark"], leakage["stones"]["dropped"]) == ("quiz", 3)
+    [life] = prefect.artifact("conservation-stones")
+    assert (life["samples"], life["kept"]) == (20, 17)

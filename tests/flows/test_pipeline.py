@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from curation.run_log import runs
+from curation.storage.store import Store, latest
+from flows.demo.world import generate
 from tests.curation.steps.test_ingest_release import shared_release
+from tests.end_to_end.conftest import REPOSITORY
 
 _INGEST = """
 import json, sys
@@ -37,3 +41,45 @@ def test_an_ingest_run_reads_an_archive_that_its_sources_share_once(tmp_path: Pa
     assert list(found["samples"]) == ["others", "few"]
     assert sum(found["samples"].values()) == 14
     assert found["reads"] == ["coco.tar.gz"]
+
+
+_TIMED_OUT = """
+import sys
+from flows.embedded_server import embedded_server
+from flows.environment import prepare_environment
+prepare_environment()
+with embedded_server() as ready:
+    from flows.pipeline import build
+    ready()
+    state = build.with_options(timeout_seconds=float(sys.argv[4]))(*sys.argv[1:4], quiet=True, return_state=True)
+    print(state.name)
+"""
+
+
+@pytest.mark.extra
+def test_a_build_that_takes_too_long_stops_and_can_be_taken_up(tmp_path: Path):
+    generate(tmp_path / "upstream")
+    settings = {
+        "CURATION_DEMO_DATA": str(tmp_path / "upstream"),
+        "CURATION_RUNTIME": "process",
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+    }
+    lake = tmp_path / "lake"
+
+    def build(seconds: float) -> str:
+        arguments = [
+            str(REPOSITORY / "mixtures/demo.yaml"),
+            str(lake),
+            str(REPOSITORY / "flows/demo/catalog.yaml"),
+            str(seconds),
+        ]
+        command = [sys.executable, "-c", _TIMED_OUT, *arguments]
+        done = subprocess.run(command, env={**os.environ, **settings}, stdout=subprocess.PIPE, text=True, check=True)
+        return done.stdout.splitlines()[-1]
+
+    assert build(1.5) == "TimedOut"
+    [log] = runs(Store.at(str(lake)))
+    assert log.outcome == "stopped"
+    assert not list(lake.glob("releases/*/*"))
+    assert build(600) == "Completed"
+    assert latest(lake / "releases" / "demo")
