@@ -73,6 +73,7 @@ class OrderedStream(IterableDataset[Sample]):
         self._given_seat = (options.rank, options.world_size)
         self._skipped_ids: tuple[str, ...] = ()
         self._resume: Progress | None = None
+        self._begun: Progress | None = None
         self._progress: Progress | None = None
         self._delivered = 0
         self._counted: Progress | None = None
@@ -124,7 +125,7 @@ class OrderedStream(IterableDataset[Sample]):
             return
         self._shared[_EPOCH] = epoch
         self._shared[_READ_BY_WORKERS] = 0
-        self._resume = self._progress = None
+        self._resume = self._begun = self._progress = None
 
     def __len__(self) -> int:
         """Samples that this rank delivers in a whole epoch (over all of its workers; unreadable ones included)."""
@@ -236,7 +237,9 @@ class OrderedStream(IterableDataset[Sample]):
             raise StreamError(
                 "state_after cannot count skipped samples; use on_error='raise', or the state of a StatefulDataLoader"
             )
-        begun = self._beginning(self._seat())
+        begun = self._begun
+        if begun is None or self._resume is not None or self._shared[_READ_BY_WORKERS]:
+            begun = self._beginning(self._seat())  # of an iteration that workers go through, or that is still to come
         total = begun.num_own_places
         if not 0 <= num_samples <= total - begun.delivered:
             raise StreamError(
@@ -271,7 +274,7 @@ class OrderedStream(IterableDataset[Sample]):
         progress.go_on(self._seat())
         self.order, self._skipped_ids = order, skipped
         self._resume = progress
-        self._progress = None
+        self._begun = self._progress = None
         self._shared[_EPOCH] = progress.epoch
         self._shared[_RESUMED_BY] = 0
         if get_worker_info() is None:
@@ -330,7 +333,8 @@ class OrderedStream(IterableDataset[Sample]):
             self._shared[_RESUMED_BY] = mark if self._resume is not None else self._shared[_RESUMED_BY]
         begun = self._beginning(self._seat())
         self._resume = None
-        self._progress, self._delivered = begun, begun.delivered
+        self._begun = self._progress = begun
+        self._delivered = begun.delivered
         return begun
 
     def __getstate__(self) -> dict[str, Any]:

@@ -149,6 +149,25 @@ def test_what_is_skipped_does_not_come_on_any_rank(release, skipped, cut, steps)
     assert together == [one for one in whole[cut:] if one not in left_out]
 
 
+@given(cuts=st.lists(st.integers(0, 30), min_size=2, max_size=4).filter(lambda cuts: sum(cuts) <= 51), size=st.integers(1, 2))
+@settings(deadline=None, max_examples=20)
+def test_states_by_count_follow_one_another_without_workers(release, cuts, size):
+    """A state of an iteration that itself went on from one counts from there, not from the beginning of the epoch."""
+    ranks = [[] for _ in range(size)]
+    state = None
+    for cut in (*cuts, None):
+        states = []
+        for rank in range(size):
+            stream = ShardStream(release, batch_size=4, rank=rank, world_size=size)
+            if state is not None:
+                stream.load_state_dict(state)
+            ranks[rank] += ids(itertools.islice(stream, cut))
+            states.append(stream.state_after(cut or 0) if cut is not None else None)
+        state = merge_states(states) if cut is not None else None
+    together = [one for row in itertools.zip_longest(*ranks) for one in row if one]
+    assert together == ids(ShardStream(release))
+
+
 def test_skipping_an_unknown_sample_is_refused(release):
     with pytest.raises(StreamError, match="no sample of this stream has the id nobody"):
         ShardStream(release).skip(samples=["nobody"])
