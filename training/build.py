@@ -144,10 +144,26 @@ def _sample_stream(config: RunConfig) -> SampleStream:
     if isinstance(config.release, dict):
         if data.group is not None:
             raise ConfigError("key 'data.group' is for releases without weights, whose order it may rearrange; leave it out")
+        if data.ratios is not None:
+            raise ConfigError(
+                "key 'data.ratios' weighs the categories of one release, `release` weighs releases; give one of both"
+            )
         schedule = None if data.schedule is None else sorted(data.schedule.items())
-        return MixtureStream(config.release, num_samples=data.num_samples, at_end=data.at_end, schedule=schedule, **options)
+        version = "release" if schedule is None else "schedule"
+        return MixtureStream(
+            config.release, num_samples=data.num_samples, at_end=data.at_end, schedule=schedule, version=version, **options
+        )
+    if data.ratios is not None:
+        if not isinstance(config.release, str) or data.group is not None:
+            raise ConfigError(
+                "key 'data.ratios' weighs the categories of one release: give `release` as one path, and no `group`"
+            )
+        return MixtureStream.of_ratios(config.release, data.ratios, num_samples=data.num_samples, at_end=data.at_end, **options)
     if given := data.mixture_keys():
-        raise ConfigError(f"key 'data.{given[0]}' is for weighted releases; give `release` as {{path: weight}} or leave it out")
+        raise ConfigError(
+            f"key 'data.{given[0]}' is for weighted releases; give `release` as {{path: weight}} or data.ratios, or leave it "
+            "out"
+        )
     assert config.release is not None
     return ShardStream(config.release, **options)
 

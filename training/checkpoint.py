@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class TrainState:
 
     `stream` is a stream state, `fingerprint` that of the settings that must not change, `global_batch` the samples of a step,
     `samples` counts those trained on by category, `too_long` those left out, `trained` names the weights in the checkpoint.
+    `changes` are versions of mixture weights by the step from which they count, `skipped_steps` those the run file leaves out.
     """
 
     step: int
@@ -52,6 +53,8 @@ class TrainState:
     samples: dict[str, int]
     too_long: int
     trained: list[str]
+    changes: dict[str, str] = field(default_factory=dict)
+    skipped_steps: list[int] = field(default_factory=list)
 
 
 def export_cambrian(model: Cambrian) -> dict[str, Tensor]:
@@ -202,7 +205,7 @@ def read_state(path: Path) -> TrainState:
     """The state of a checkpoint. Raises CheckpointError where it cannot be read."""
     try:
         fields = json.loads((path / STATE_NAME).read_text())
-        return TrainState(**{name: fields[name] for name in TrainState.__dataclass_fields__})
+        return TrainState(**{name: fields[name] for name in TrainState.__dataclass_fields__.keys() & fields.keys()})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(
             f"checkpoint '{path}' cannot be read ({error!r}); delete the folder to go on without it"

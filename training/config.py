@@ -166,11 +166,14 @@ class RunConfig(Settings):
     def fingerprint(self) -> str:
         """Hash of the settings that decide what is trained on what: two runs of the same one are the same run.
 
-        How a step's samples are split over processes and batches is not among them, so that a run may go on elsewhere.
+        How a step's samples are split over processes and batches is not among them, so that a run may go on elsewhere; nor are
+        changes and skips of single steps, which may be added on the way: checkpoints know what was done of them.
         """
         how = {"output", "release", "device", "checkpoint", "parallel", "tensorboard", "gradient_checkpointing"}
         deciding = self.model_dump(mode="json", exclude=how)
-        del deciding["data"]["num_workers"], deciding["optimisation"]["batch_size"], deciding["optimisation"]["accumulation"]
+        for name in ("num_workers", "ratios", "changes", "skip"):
+            del deciding["data"][name]
+        del deciding["optimisation"]["batch_size"], deciding["optimisation"]["accumulation"]
         content = json.dumps(deciding, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 

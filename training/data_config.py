@@ -39,11 +39,33 @@ class GroupConfig(Settings):
     by_kind: bool = True
 
 
+class SkipConfig(Settings):
+    """Samples by id, and train steps by number or as [first, last], that a run leaves out."""
+
+    samples: tuple[str, ...] = ()
+    steps: tuple[Positive | tuple[Positive, Positive], ...] = ()
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "SkipConfig":
+        for given in self.steps:
+            if isinstance(given, tuple) and given[0] > given[1]:
+                raise ValueError(f"steps {list(given)} end before they begin; give [first, last]")
+        return self
+
+    def all_steps(self) -> frozenset[int]:
+        """Every step that is left out."""
+        pairs = ((given, given) if isinstance(given, int) else given for given in self.steps)
+        return frozenset(step for first, last in pairs for step in range(first, last + 1))
+
+
 Condition = Annotated[dict[str, RangeConfig | tuple[str | int, ...]], Field(min_length=1)]
 
 
 class DataConfig(Settings):
-    """How samples are streamed; `num_samples`, `at_end` and `schedule` are for weighted releases.
+    """How samples are streamed; `num_samples`, `at_end`, `schedule` and `changes` are for weighted releases.
+
+    `ratios` is a mixture YAML: the categories of one release are taken by its ratios. `changes` gives other weights from a
+    train step on: those of a mixture YAML, or {part: weight}. `skip` leaves out samples and steps.
 
     `keep` is a Parquet file with a column `sample_id`, or a condition: index columns, each with a list of values or a range.
     `packing` lays several samples into a row of `text.max_tokens`, chosen inside windows of that many samples.
@@ -61,6 +83,9 @@ class DataConfig(Settings):
     num_samples: Positive | None = None
     at_end: AtEnd = AtEnd.REPEAT
     schedule: dict[Annotated[int, Field(ge=0)], dict[str, float]] | None = None
+    ratios: Path | None = None
+    changes: dict[Positive, dict[str, float] | Path] = {}
+    skip: SkipConfig = SkipConfig()
     num_workers: Annotated[int, Field(ge=0)] = 0
     on_error: Literal["raise", "skip"] = "raise"
     max_image_pixels: Positive = MAX_IMAGE_PIXELS
@@ -76,6 +101,15 @@ class DataConfig(Settings):
     def _one_arrangement(self) -> "DataConfig":
         if self.group is not None and self.packing is not None:
             raise ValueError("give either group or packing: rows that are full have no use for samples of like length")
+        if self.packing is not None and (self.changes or self.skip.samples):
+            raise ValueError(
+                "packing goes with neither changes nor skip.samples: packs are made before the run, of weights and samples "
+                "that stay; leave packing out, or skip steps"
+            )
+        if self.changes and self.at_end is not AtEnd.REPEAT:
+            raise ValueError(f"changes need at_end 'repeat', where parts go on for ever; found '{self.at_end}'")
+        if self.ratios is not None and self.schedule is not None:
+            raise ValueError("ratios are one set of weights: give changes to move them, or weighted releases with a schedule")
         return self
 
     @model_validator(mode="after")
@@ -88,7 +122,9 @@ class DataConfig(Settings):
     def mixture_keys(self) -> list[str]:
         """Keys that say something and count for weighted releases only."""
         fields = type(self).model_fields
-        return [name for name in ("num_samples", "at_end", "schedule") if getattr(self, name) != fields[name].default]
+        return [
+            name for name in ("num_samples", "at_end", "schedule", "changes") if getattr(self, name) != fields[name].default
+        ]
 
     def stream_options(self, *, seed: int, batch_size: int, global_batch: int) -> StreamOptions:
         """The keywords of a stream. `batch_size` is a rank's, `global_batch` a step's over all ranks."""

@@ -4,6 +4,8 @@ Restricting a stream costs a pass over the columns that decide, and no shard is 
 what is not kept does not exist for the order.
 """
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,3 +72,9 @@ def read_ratios(path: Path) -> Mapping[str, float]:
         if isinstance(ratio, bool) or not isinstance(ratio, int | float) or ratio < 0:
             raise ConfigError(f"mixture '{path}': the ratio of '{name}' is {ratio!r}; expected a number of at least 0")
     return {str(name): float(ratio) for name, ratio in ratios.items()}
+
+
+def weights_version(name: str, weights: Mapping[str, float]) -> str:
+    """What states and logs call some weights: a name, and a few digits that tell another content under the same name."""
+    content = json.dumps({part: float(weight) for part, weight in weights.items()}, sort_keys=True)
+    return f"{name}@{hashlib.sha256(content.encode()).hexdigest()[:8]}"

@@ -41,6 +41,7 @@ from training.checkpoint import (
 )
 from training.collate import Batch
 from training.config import RunConfig
+from training.course import Change, Course
 from training.errors import CheckpointError, LossError
 from training.export import export_model
 from training.metrics import MetricsFile, StepReport, Tally, merge, report
@@ -102,7 +103,11 @@ class Trainer:
         self._loader = build_loader(config, self.stream, self._collator)
         self._folder = config.output / CHECKPOINT_FOLDER
         self._run = _Run(samples=Counter())
-        self._resume()
+        self._course = Course(config, self.stream)
+        found = self._resume()
+        left = self._steps_left()
+        self._course.begin(self.stream, found, steps_left=left, global_batch=global_batch_size(config))
+        self._delivered = 0
         self.total_steps = config.optimisation.num_train_steps or self._run.step + self._steps_left()
 
     def _spread(self) -> nn.Module:
@@ -120,10 +125,10 @@ class Trainer:
         of_rank = math.ceil(self.stream.num_left / distributed.world_size())
         return math.ceil(math.ceil(of_rank / chosen.batch_size) / chosen.accumulation)
 
-    def _resume(self) -> None:
+    def _resume(self) -> TrainState | None:
         found = list_checkpoints(self._folder)
         if not found:
-            return
+            return None
         state = read_state(found[-1])
         if state.fingerprint != self.config.fingerprint():
             raise CheckpointError(
@@ -141,6 +146,7 @@ class Trainer:
             samples=Counter(state.samples),
             too_long=state.too_long,
         )
+        return state
 
     def train(self, watch: Callable[[StepReport], None]) -> RunReport:
         """Train to the end; `watch` is told of every step. Raises LossError for a loss that is no number."""
@@ -170,21 +176,37 @@ class Trainer:
         )
 
     def _train_epoch(self) -> Iterator[StepReport]:
-        """Steps until the epoch or the run ends; a step's checkpoint is written after its report was taken."""
-        delivered = 0
-        num_steps = self._steps_left()  # before an iteration begins, which counts as the next one from then on
+        """Steps until the epoch or the run ends, in pieces of the same weights."""
+        left = min(self._steps_left(), self.total_steps - self._run.step)
+        while left:
+            if change := self._course.change_at(self.stream, self._run.step + 1):
+                self._tell_of(change)
+                self._loader = build_loader(self.config, self.stream, self._collator)  # workers have the stream as it was
+            before_change = self._course.steps_before_change(self._run.step + 1)
+            piece = left if before_change is None else min(left, before_change)
+            yield from self._train_piece(piece)
+            left -= piece
+            if left:
+                self.stream.load_state_dict(self._stream_state())
+
+    def _train_piece(self, num_steps: int) -> Iterator[StepReport]:
+        """Some steps of one iteration of the stream; a step's checkpoint is written after its report was taken."""
+        self._delivered = 0
+        self._weights = self.stream.version
         batches = iter(self._loader)
         for _ in range(num_steps):
             begun = time.perf_counter()
             given = [self._next_batch(batches) for _ in range(self.config.optimisation.accumulation)]
             waited = time.perf_counter() - begun
-            delivered += sum(batch.num_given for batch in given)
+            self._delivered += sum(batch.num_given for batch in given)
             yield self._train_step(given, begun=begun, waited=waited)
-            is_last = self._run.step == self.total_steps
-            if is_last or self._run.step % self.config.checkpoint.every == 0:
-                self._save(delivered)
-            if is_last:
-                return
+            if self._run.step == self.total_steps or self._run.step % self.config.checkpoint.every == 0:
+                self._save()
+
+    def _tell_of(self, change: Change) -> None:
+        if distributed.is_main():
+            shares = ", ".join(f"{name} {weight:g}" for name, weight in change.weights.items())
+            logger.warning("from step %d on samples are taken by the weights %s: %s", change.step, change.version, shares)
 
     def _next_batch(self, batches: Iterator[Batch]) -> Batch:
         """The next batch, or an empty one where only other ranks still have some."""
@@ -213,6 +235,7 @@ class Trainer:
             learning_rate=max(group["lr"] for group in self.optimiser.param_groups),
             gradient_norm=norm,
             num_ranks=distributed.world_size(),
+            weights=self._weights,
         )
         run.samples.update(step.samples_by_category)
         run.too_long += step.too_long
@@ -260,13 +283,17 @@ class Trainer:
             "look at them with `curate why`, or lower the learning rate"
         )
 
-    def _save(self, delivered: int) -> None:
-        """Publish a checkpoint; `delivered` counts this rank's samples of the current iteration."""
+    def _stream_state(self) -> dict[str, Any]:
+        """Where the stream stands over all ranks."""
         skipping = self.config.data.on_error == "skip"
-        own = self.stream.state_dict() if skipping else self.stream.state_after(delivered)
+        own = self.stream.state_dict() if skipping else self.stream.state_after(self._delivered)
+        return merge_states(distributed.gather(own))
+
+    def _save(self) -> None:
+        """Publish a checkpoint."""
         state = TrainState(
             step=self._run.step,
-            stream=merge_states(distributed.gather(own)),
+            stream=self._stream_state(),
             fingerprint=self.config.fingerprint(),
             first_loss=self._run.first_loss,
             last_loss=self._run.last_loss,
@@ -274,6 +301,8 @@ class Trainer:
             samples=dict(sorted(self._run.samples.items())),
             too_long=self._run.too_long,
             trained=trained_names(self.model),
+            changes=self._course.done_changes,
+            skipped_steps=self._course.skipped_steps,
         )
         save_checkpoint(self._folder, self.model, self.optimiser, state, self.config)
 

@@ -23,7 +23,7 @@ class StepReport:
 
     `loss` is that per trained token; `num_tokens` counts places of the language model, `too_long` samples left out; what is by
     source or category counts this step's samples or averages over their trained tokens. `data_wait_share` is the part of the
-    step's time that ranks waited for batches.
+    step's time that ranks waited for batches. `weights` is the version of a mixture's weights by which its samples were taken.
     """
 
     step: int
@@ -40,6 +40,7 @@ class StepReport:
     samples_by_category: dict[str, int]
     tokens_per_second: float
     data_wait_share: float
+    weights: str
 
 
 @dataclass(slots=True)
@@ -78,7 +79,7 @@ def merge(tallies: Iterable[Tally]) -> Tally:
     return whole
 
 
-def report(tally: Tally, *, step: int, learning_rate: float, gradient_norm: float, num_ranks: int) -> StepReport:
+def report(tally: Tally, *, step: int, learning_rate: float, gradient_norm: float, num_ranks: int, weights: str) -> StepReport:
     """A step's report from the sum of all ranks."""
     seconds = tally.seconds / num_ranks
     return StepReport(
@@ -96,6 +97,7 @@ def report(tally: Tally, *, step: int, learning_rate: float, gradient_norm: floa
         samples_by_category=dict(sorted(_sum(tally.samples, 1).items())),
         tokens_per_second=round(tally.num_tokens / seconds, 1) if seconds else 0.0,
         data_wait_share=round(tally.wait_seconds / tally.seconds, 4) if tally.seconds else 0.0,
+        weights=weights,
     )
 
 
@@ -127,7 +129,7 @@ class MetricsFile:
         if self._board is None:
             return
         for name, value in asdict(step).items():
-            if name == "step":
+            if name in ("step", "weights"):
                 continue
             values = {f"{name}/{key}": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
             for tag, scalar in values.items():

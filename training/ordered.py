@@ -21,9 +21,9 @@ from training.order import Cursor, Int64s, Order
 from training.plan import StepPlan, plan_steps
 from training.progress import Progress
 from training.seats import Seat, Tail
+from training.skips import find_positions, find_rows
 from training.starts import Start
 
-_SCANNED_POSITIONS = 1 << 16
 _EPOCH, _RESUMED_BY, _READ_BY_WORKERS, _NUM_MARKS = 0, 1, 2, 3
 
 
@@ -174,8 +174,7 @@ class OrderedStream(IterableDataset[Sample]):
         follows moves up. The skip is part of the state; call it before an iteration begins, and after loading a state.
         Raises StreamError for ids that no sample of the stream has.
         """
-        begun = self._beginning(replace(self._seat(), worker=0, num_workers=1))
-        begun = begun.restarted(begun.seat)
+        begun = self._standing()
         width = begun.seat.world_size * self._options.batch_size
         wanted = [np.arange(step * width, (step + 1) * width, dtype=np.int64) for step in steps]
         known = frozenset(self._skipped_ids)
@@ -184,30 +183,38 @@ class OrderedStream(IterableDataset[Sample]):
             wanted.append(self._positions_of(added, begun.epoch))
         self._skipped_ids += added
         if wanted:
-            start = begun.start.without(np.unique(np.concatenate(wanted)), begun.num_positions)
-            self._resume = replace(begun, order=self._order_state(), start=start)
-            self._progress = None
+            self._leave_out(begun, np.unique(np.concatenate(wanted)))
+
+    def skip_places(self, places: Int64s) -> None:
+        """Leave out places of what is left of this epoch, ascending and counted from 0 over all ranks; as `skip` does.
+
+        Raises StreamError for a place behind the end.
+        """
+        begun = self._standing()
+        if len(places) and not 0 <= places[0] <= places[-1] < begun.num_left:
+            raise StreamError(
+                f"places {places[0]:,} to {places[-1]:,} cannot be skipped: {begun.num_left:,} are left of epoch {begun.epoch}"
+            )
+        self._leave_out(begun, np.sort(begun.start.positions(places)))
+
+    @property
+    def skipped_ids(self) -> tuple[str, ...]:
+        """Samples that are left out by id."""
+        return self._skipped_ids
+
+    def _leave_out(self, begun: Progress, positions: Int64s) -> None:
+        start = begun.start.without(positions, begun.num_positions)
+        self._resume = replace(begun, order=self._order_state(), start=start)
+        self._progress = None
+
+    def _standing(self) -> Progress:
+        """Where all ranks stand when the next iteration begins, as if this one were read by one worker."""
+        begun = self._beginning(replace(self._seat(), worker=0, num_workers=1))
+        return begun.restarted(begun.seat)
 
     def _positions_of(self, sample_ids: Sequence[str], epoch: int) -> Int64s:
         """Positions of some samples, all their occurrences, in an epoch."""
-        rows = self._rows_of(sample_ids)
-        found, cursor = [np.empty(0, dtype=np.int64)], self.order.start()
-        for first in range(0, self.order.num_positions, _SCANNED_POSITIONS):
-            positions = np.arange(first, min(first + _SCANNED_POSITIONS, self.order.num_positions), dtype=np.int64)
-            here, cursor = self.order.rows(epoch, positions, cursor)
-            found.append(positions[np.isin(here, rows)])
-        return np.concatenate(found)
-
-    def _rows_of(self, sample_ids: Sequence[str]) -> Int64s:
-        first, rows, missing = 0, [], set(sample_ids)
-        for release in self.releases:
-            own, found = release.find(sample_ids)
-            missing -= found
-            rows.append(own + first)
-            first += release.num_samples
-        if missing:
-            raise StreamError(f"no sample of this stream has the id {', '.join(sorted(missing)[:5])}; skip ids that it has")
-        return np.concatenate(rows)
+        return find_positions(self.order, epoch, find_rows(self.releases, sample_ids))
 
     def state_dict(self) -> dict[str, Any]:
         """The position of this stream in this process: what it has yielded, no more and no less.

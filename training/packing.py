@@ -65,12 +65,18 @@ class PackedStream(SampleStream):
             raise ConfigError(f"max_tokens is {max_tokens}, window {window}; expected at least 1 for both")
         super().__init__(stream.releases, stream.order, stream.options)
         self._samples = stream.order
+        self._version = stream.version
         self._is_rotating = False  # packs have no pattern
         self._packing = (max_tokens, window)
         self._lengths, _ = sample_lengths(stream.releases, tokens_per_image=tokens_per_image)
         self._about_packing = [max_tokens, window, tokens_per_image]
         self._packed: tuple[int, Packs] | None = None
         self.order = _PackOrder(self)
+
+    @property
+    def version(self) -> str:
+        """Version of the weights of the stream that is packed."""
+        return self._version
 
     def packs(self, epoch: int) -> Packs:
         """The packs of an epoch."""

@@ -47,6 +47,11 @@ class SampleStream(OrderedStream):
         """Samples passed over so far because they could not be read, by this process and its workers."""
         return int(self._skips.sum())
 
+    @property
+    def version(self) -> str:
+        """Version of the weights by which the next sample is taken; empty where there are none."""
+        return ""
+
     def describe_rows(self, rows: Int64s) -> list[dict[str, Any]]:
         """What the index says of the samples at some rows, in their order; no shard is opened."""
         return self._reader.describe(rows)

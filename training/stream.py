@@ -16,12 +16,13 @@ from typing import Any, Literal, TypedDict, Unpack
 from training.errors import ConfigError, StreamError
 from training.grouping import GroupedOrder, Grouping
 from training.index import Location, Release, open_release
-from training.keep import Keep, by_category, keep_rows, read_ratios
+from training.keep import Keep, by_category, keep_rows, read_ratios, weights_version
 from training.mixing import AtEnd, MixtureOrder, mixture_order
 from training.order import Order, ShardOrder, Shuffle, derive_key
 from training.ordered import ReadOptions
 from training.progress import Progress, merge_progress
 from training.reader import SampleStream
+from training.shares import integer_shares
 from training.storage import Storage
 
 WINDOW = 1024
@@ -162,7 +163,7 @@ class MixtureStream(SampleStream):
         parts = by_category(_open(release, options))
         ratios = read_ratios(Path(mixture))
         stream = cls.__new__(cls)
-        stream._mix(parts, ratios, num_samples, at_end, None, Path(mixture).name, options)
+        stream._mix(parts, ratios, num_samples, at_end, None, weights_version(Path(mixture).name, ratios), options)
         return stream
 
     def _mix(
@@ -201,30 +202,47 @@ class MixtureStream(SampleStream):
             )
         return [given[name] for name in self._names]
 
-    def change_weights(self, weights: Weights | os.PathLike[str] | str, *, at_step: int, version: str = "") -> None:
-        """Take other weights from train step `at_step` (from 0) of this epoch on; releases go on where they are.
+    def change_weights(
+        self, weights: Weights | os.PathLike[str] | str, *, at_step: int | None = None, version: str = ""
+    ) -> None:
+        """Take other weights from train step `at_step` (from 0) of this epoch on, by default from the next sample on.
 
-        `weights` may name a mixture YAML, whose ratios count. The change is part of the state, with its `version` (by
-        default the file's name). Call it before an iteration begins, and after loading a state, alike on all ranks. Raises
-        ConfigError where the step, in this stream's world size and batch size, has begun already.
+        Releases go on where they are. `weights` may name a mixture YAML, whose ratios count. The change is part of the state,
+        with its `version` (by default the file's name and a digest). Call it before an iteration begins, and after loading a
+        state, alike on all ranks. Raises ConfigError where the step, in this stream's world size and batch size, has begun
+        already.
         """
-        if isinstance(weights, str | os.PathLike):
-            path = Path(weights)
-            weights, version = read_ratios(path), version or path.name
+        name = Path(weights).name if isinstance(weights, str | os.PathLike) else ""
+        given = self.weights_of(weights)
         _, world_size = self._rank_and_world_size()
-        position = at_step * world_size * self._options.batch_size
-        begun = self._beginning(replace(self._seat(), worker=0, num_workers=1))
-        begun = begun.restarted(begun.seat)
+        begun = self._standing()
         delivered_to = begun.start.next
+        position = delivered_to if at_step is None else at_step * world_size * self._options.batch_size
         if position < delivered_to:
             raise ConfigError(
                 f"weights cannot change at step {at_step}, sample {position:,}: {delivered_to:,} samples of this epoch "
                 f"are given out; the next step is {-(-delivered_to // (world_size * self._options.batch_size))}"
             )
-        knots = [(0, self._by_part(weights))]
-        self.order = self.order.changed(knots, at_slot=self.order.slot(begun.epoch, position), version=version)
+        self.order = self.order.changed(
+            [(0, self._by_part(given))],
+            at_slot=self.order.slot(begun.epoch, position),
+            version=version or (weights_version(name, given) if name else ""),
+        )
         self._resume = replace(begun, order=self._order_state())
         self._progress = None
+
+    def weights_of(self, weights: Weights | os.PathLike[str] | str) -> dict[str, float]:
+        """Weights by part as `change_weights` would take them. Raises ConfigError for any that it would refuse."""
+        given = read_ratios(Path(weights)) if isinstance(weights, str | os.PathLike) else weights
+        found = dict(zip(self._names, self._by_part(given), strict=True))
+        integer_shares(list(found.values()))
+        return found
+
+    @property
+    def version(self) -> str:
+        """Version of the weights by which the next sample is taken."""
+        begun = self._standing()
+        return self.order.segment_at(self.order.slot(begun.epoch, begun.start.next)).version
 
     def weights_at(self, num_samples: int) -> tuple[str, dict[str, float]]:
         """Version and shares that count after `num_samples` samples of this epoch, for a run's log."""

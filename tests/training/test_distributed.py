@@ -15,7 +15,7 @@ from tests.support.runs import run_settings
 from training.checkpoint import list_checkpoints
 from training.config import RunConfig
 from training.distributed import process_group
-from training.errors import LossError
+from training.errors import ConfigError, LossError
 from training.loop import Trainer
 
 pytestmark = pytest.mark.slow  # two processes that import everything
@@ -55,6 +55,11 @@ def run_all(rank, release, folder):
         keep_first_checkpoint(folder / "elastic", folder / "resumed")
     distributed.barrier()
     run(resumed)
+    run(settings(release, folder / "changes", data=changing(folder), checkpoint={"every": 2, "keep": 9}))
+    try:
+        Trainer(settings(release, folder / "unlike", data={"skip": {"steps": [rank + 1]}}))
+    except ConfigError as error:
+        (folder / f"unlike-{rank}").write_text(str(error))
     trainer = Trainer(settings(release, folder / "nan", parallel=replicate))
     if rank == 1:  # one rank alone goes wrong; both must stop
         trainer.model.score = spoil(trainer.model.score)
@@ -62,6 +67,10 @@ def run_all(rank, release, folder):
         trainer.train(lambda report: None)
     except LossError as error:
         (folder / f"error-{rank}").write_text(str(error))
+
+
+def changing(folder):
+    return {"ratios": folder / "a.yaml", "changes": {4: folder / "b.yaml"}}
 
 
 def spoil(score):
@@ -82,6 +91,8 @@ def keep_first_checkpoint(source, target):
 def done(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     release = write_release(folder / "release", demo_samples(NUM_SAMPLES), samples_per_shard=10)
+    (folder / "a.yaml").write_text("{name: a, ratios: {general: 1, ocr: 2, language: 1}}")
+    (folder / "b.yaml").write_text("{name: b, ratios: {general: 1, ocr: 0, language: 1}}")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -146,3 +157,23 @@ def test_all_ranks_stop_for_one_that_lost_its_numbers(done):
     errors = {(done / f"error-{rank}").read_text() for rank in (0, 1)}
     assert len(errors) == 1
     assert "train step 1: the loss is no finite number on the samples demo" in errors.pop()
+
+
+@pytest.mark.parametrize("step", [2, 4])
+def test_weights_change_at_the_same_step_on_two_ranks_and_in_one(done, tmp_path, step):
+    """One process goes on from before the change, and from behind it, with as many samples a step."""
+    expected = [(line["weights"], line["samples_by_category"]) for line in lines(done / "changes")]
+    assert [version.split("@")[0] for version, _ in expected] == ["a.yaml"] * 3 + ["b.yaml"] * 4
+    assert all("ocr" in given for _, given in expected[:3]) and not any("ocr" in given for _, given in expected[3:])
+    checkpoint = done / "changes" / "checkpoints" / f"step-{step:08d}"
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / checkpoint.name).symlink_to(checkpoint)
+    going_on = {"optimisation": EPOCH | {"batch_size": 4}, "checkpoint": {"every": 9, "keep": 9}}
+    run(settings(done / "release", tmp_path, data=changing(done), **going_on))
+    assert [(line["weights"], line["samples_by_category"]) for line in lines(tmp_path)] == expected[step:]
+
+
+def test_ranks_that_read_unlike_run_files_are_refused(done):
+    errors = {(done / f"unlike-{rank}").read_text() for rank in (0, 1)}
+    assert len(errors) == 1
+    assert "ranks [1] read something else than rank 0" in errors.pop()

@@ -184,13 +184,49 @@ def test_weights_change_at_a_step_on_all_ranks_and_in_states(release, tmp_path):
     stream = make(rank=0, world_size=2)
     stream.load_state_dict(first.state_dict())
     stream.change_weights(tmp_path / "b.yaml", at_step=3)
-    assert stream.weights_at(29) == ("b.yaml", {"general": 1.0})
-    assert [segment["version"] for segment in stream.state_dict()["order"]["segments"]] == ["b.yaml", "b.yaml"]
+    assert stream.weights_at(29) == (stream.version, {"general": 1.0})
+    assert stream.version.startswith("b.yaml@")
+    assert [segment["version"] for segment in stream.state_dict()["order"]["segments"]] == [stream.version] * 2
     with pytest.raises(ConfigError, match="the next step is 2"):
         make_resumed(make, first.state_dict()).change_weights({"general": 2.0}, at_step=1)
     other = make_resumed(make, stream.state_dict())
     assert head + ids(stream) == ids(make(rank=0, world_size=2)), "weights of the same ratio are the same stream"
     assert len(ids(other)) == 30
+
+
+@given(cut=st.integers(0, 20), before=st.integers(1, 4), after=st.integers(1, 4), later=st.integers(0, 20))
+@settings(deadline=None, max_examples=20)
+def test_weights_change_alike_for_any_ranks_before_and_after(release, cut, before, after, later):
+    """The change comes where `before` ranks stand; `after` ranks take it up, and others the state of these."""
+
+    def streams(size, state=None):
+        for rank in range(size):
+            stream = MixtureStream({release: 1}, rank=rank, world_size=size, window=16, num_samples=200)
+            if state is not None:
+                stream.load_state_dict(state)
+            yield stream
+
+    def some(size, count, state, change=False):
+        """What ranks deliver of it, and the state behind that."""
+        taken, states = [], []
+        for stream in streams(size, state):
+            if change:
+                stream.change_weights({release: 3}, version="second")
+                assert stream.version == "second"
+            taken.append(ids(itertools.islice(stream, count)))
+            states.append(stream.state_dict())
+        return taken, merge_states(states)
+
+    first, state = some(before, cut, None)
+    second, state = some(after, later, state, change=True)
+    versions = [segment["version"] for segment in state["order"]["segments"]]
+    assert versions == ["", "second"]
+    assert state["order"]["segments"][1]["start"] == cut * before
+    rest, _ = some(1, None, state)
+    parts = [sorted(itertools.chain(*part)) for part in (first, second, rest)]
+    (whole,) = (ids(stream) for stream in streams(1))
+    assert sorted(itertools.chain(*parts)) == sorted(whole)
+    assert parts[0] == sorted(whole[: cut * before])
 
 
 def make_resumed(make, state):
