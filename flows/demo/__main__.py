@@ -106,6 +106,7 @@ def _show_made(console: Console, folder: Path, release: Path, manifest: Mapping[
         f"  curate plan {MIXTURE}",
         "  curate verify demo",
         "  curate why scenes:scenes.json:7",
+        "  curate leakage demo",
         "",
     ]
     for line in lines:

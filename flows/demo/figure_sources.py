@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from curation.errors import RejectReason
 from flows.demo.figures import cell, circuit, geometry, shapes
-from flows.demo.pictures import Fact, bomb, cut, jpeg, pick_fact, png, web_page
+from flows.demo.pictures import Drawing, Fact, bomb, cut, jpeg, pick_fact, png, web_page, webp
 from flows.demo.upstream import Upstream, json_array, json_lines, to_json
 
 LETTERS = "ABCD"
@@ -143,6 +143,11 @@ def shape_counts(up: Upstream) -> None:
         drawing = up.new_drawing(shapes)
         for picture in (png(drawing.image), png(drawing.image, level=level)):
             _count_row(up, picture, drawing.facts[0])
+    for number, examined in enumerate(_exam_shapes(up)[:3]):
+        picture = (png, jpeg, webp)[number](examined.image)
+        fact = pick_fact(up.rng, examined)
+        row = {"image": {"bytes": picture, "path": None}, "question": fact.question, "answer": fact.answer}
+        up.sample_from_exam(row, [fact.question, fact.answer], {"": picture})
     whole = png(drawing.image)
     broken = (
         (None, RejectReason.MISSING_IMAGE),
@@ -166,6 +171,21 @@ def shape_counts(up: Upstream) -> None:
 def _count_row(up: Upstream, picture: bytes, fact: Fact) -> None:
     image = {"bytes": picture, "path": None}
     up.sample({"image": image, "question": fact.question, "answer": fact.answer}, [fact.question, fact.answer], {"": picture})
+
+
+def shape_exam(up: Upstream) -> None:
+    """A benchmark of pictures; three of them are in `shape-counts` too, each encoded in another way."""
+    for number, drawing in enumerate(_exam_shapes(up)):
+        fact, name = pick_fact(up.rng, drawing), f"{number}.png"
+        record = {"picture": name, "question": fact.question, "answer": fact.answer}
+        up.sample(record, [fact.question, fact.answer], {name: png(drawing.image)})
+    up.files["test.json"] = json_array(up.mixed())
+    up.pictures_in_folder("pictures")
+
+
+def _exam_shapes(up: Upstream) -> list[Drawing]:
+    rng = up.shared_rng("shape-exam")
+    return [shapes(rng) for _ in range(12)]
 
 
 def _pairs(up: Upstream) -> None:

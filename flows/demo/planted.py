@@ -51,13 +51,14 @@ def pixel_hash(data: bytes) -> str:
 
 @dataclass(kw_only=True, slots=True)
 class PlantedSource:
-    """One source: records = samples + rejected; duplicates and samples without words are dropped after that."""
+    """One source: records = samples + rejected; duplicates, samples without words and exam questions are dropped after that."""
 
     records: int = 0
     samples: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     duplicates_within: int = 0
     no_words: int = 0
+    from_exams: int = 0
     lying_extensions: int = 0
     keys: list[SampleKey] = field(default_factory=list)
 
@@ -115,8 +116,11 @@ class Planted:
         """Samples that a whole-pool mixture leaves out, by reason."""
         within = sum(source.duplicates_within for source in self.sources.values())
         duplicates = within + sum(self.duplicates_between.values())
-        no_words = sum(source.no_words for source in self.sources.values())
-        return {DropReason.EXACT_DUPLICATE: duplicates, DropReason.NO_WORDS: no_words}
+        return {
+            DropReason.CONTAMINATED: sum(source.from_exams for source in self.sources.values()),
+            DropReason.EXACT_DUPLICATE: duplicates,
+            DropReason.NO_WORDS: sum(source.no_words for source in self.sources.values()),
+        }
 
     @property
     def kept(self) -> int:

@@ -4,6 +4,7 @@
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -22,6 +23,7 @@ NOUNS = {
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 WORDS = ("tree", "river", "garden", "cloud", "winter", "music", "bread", "stone", "planet", "window", "letter", "horse")
 PEOPLE = (("Tom", "He"), ("Ann", "She"), ("Zoë", "She"), ("José", "He"), ("Mia", "She"), ("Jörg", "He"))
+EXAMINED_PEOPLE = (("Ada", "She"), ("Otto", "He"), ("Inès", "She"))
 ZERO_WIDTH_SPACE = "\u200b"
 THINGS = ("apples", "pens", "stamps", "coins", "books", "cups")
 
@@ -174,10 +176,24 @@ def word_sums(up: Upstream) -> None:
         task = up.new_text(_word_sum, lambda item: item.question)
         up.sample(*_row(task))
         up.sample(*_row(Exercise(question=task.question.upper() if number else f" {task.question} ", answer=task.answer)))
+    for number, task in enumerate(_exam_sums(up)[:3]):
+        up.sample_from_exam(*_row(Exercise(question=respelled(3 * number, task.question), answer=task.answer)))
     for _ in range(2):
         up.reject(RejectReason.EMPTY_ANSWER, f"{_escaped(_word_sum(up.rng).question)}\t\tno one knows")
     up.reject(RejectReason.EMPTY_QUESTION, " \t12\t3 x 4 = 12")
     up.files["train.tsv"] = ("\n".join(up.mixed()) + "\n").encode()
+
+
+def sum_exam(up: Upstream) -> None:
+    """A benchmark of word problems; three of them found their way into `word-sums`."""
+    for task in _exam_sums(up):
+        up.sample({"question": task.question, "answer": task.answer}, task.turns)
+    up.files["test.jsonl"] = json_lines(up.mixed())
+
+
+def _exam_sums(up: Upstream) -> list[Exercise]:
+    rng = up.shared_rng("sum-exam")
+    return [_word_sum(rng, EXAMINED_PEOPLE) for _ in range(12)]
 
 
 def _row(task: Exercise) -> tuple[str, tuple[str, str]]:
@@ -188,8 +204,8 @@ def _escaped(text: str) -> str:
     return text.replace("\n", "\\n")
 
 
-def _word_sum(rng: Random) -> Exercise:
-    (name, pronoun), thing = rng.choice(PEOPLE), rng.choice(THINGS)
+def _word_sum(rng: Random, people: Sequence[tuple[str, str]] = PEOPLE) -> Exercise:
+    (name, pronoun), thing = rng.choice(people), rng.choice(THINGS)
     had, other = rng.randint(6, 20), rng.randint(1, 5)
     if rng.random() < 0.2:
         question = f'A board is {had}" long.\n{name} cuts off {other}".\nHow many inches are left?'

@@ -53,6 +53,11 @@ class Upstream:
         self._lying |= {name for name, data in pictures.items() if _is_lying(name, data)}
         self.planted.lying_extensions = len(self._lying)
 
+    def sample_from_exam(self, record: object, turns: Sequence[str], pictures: Pictures | None = None) -> None:
+        """A record that becomes a sample, and is dropped because a benchmark asks for its question or shows its picture."""
+        self.sample(record, turns, pictures)
+        self.planted.from_exams += 1
+
     def reject(self, reason: RejectReason, record: object, pictures: Pictures | None = None) -> None:
         """A record that must be refused for `reason`. Text in place of an object is written as it is."""
         self._add(record, pictures or {})

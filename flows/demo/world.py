@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from flows.demo.document_sources import chart_quiz, receipts, table_code, table_sums, text_lines
-from flows.demo.figure_sources import box_claims, cell_plates, circuits, polygons, shape_counts
+from flows.demo.figure_sources import box_claims, cell_plates, circuits, polygons, shape_counts, shape_exam
 from flows.demo.planted import Planted, PlantedSource
 from flows.demo.scene_sources import albums, alt_texts, relations, scenes
-from flows.demo.text_sources import phrasebook, print_outs, small_talk, word_sums
+from flows.demo.text_sources import phrasebook, print_outs, small_talk, sum_exam, word_sums
 from flows.demo.upstream import Upstream
 
 LEDGER_NAME = "planted.json"
 
-SOURCES: Mapping[str, Callable[[Upstream], None]] = {
+SOURCES: dict[str, Callable[[Upstream], None]] = {
     "phrasebook": phrasebook,
     "small-talk": small_talk,
     "word-sums": word_sums,
@@ -37,21 +37,25 @@ SOURCES: Mapping[str, Callable[[Upstream], None]] = {
     "alt-texts": alt_texts,
 }
 
+BENCHMARKS: dict[str, Callable[[Upstream], None]] = {"shape-exam": shape_exam, "sum-exam": sum_exam}
+"""Evaluation sets, of which some sources hold a few questions and pictures."""
+
 
 def generate(folder: Path, *, seed: int = 0, scale: int = 1) -> Planted:
-    """Write the sources below `folder`, one sub-folder each, and the ledger as `planted.json` beside them.
+    """Write sources and benchmarks below `folder`, one sub-folder each, and the ledger as `planted.json` beside them.
 
-    `scale` multiplies the sound records; the dirt stays as it is. Files that hold the right bytes already are not touched,
-    other files in the sources' folders are removed. Raises ValueError when `scale` is more than a source can make up.
+    `scale` multiplies the sound records; the dirt and the benchmarks stay as they are. Files that hold the right bytes already
+    are not touched, other files in the folders are removed. Raises ValueError when `scale` is more than a source can make up.
     """
     if scale < 1:
         raise ValueError(f"scale is {scale}; it multiplies the number of records and must be at least 1")
     ledgers: dict[str, PlantedSource] = {}
-    for name, make in SOURCES.items():
+    for name, make in (SOURCES | BENCHMARKS).items():
         upstream = Upstream(name, seed=seed, scale=scale)
         make(upstream)
         _write(folder / name, upstream.files)
-        ledgers[name] = upstream.planted
+        if name in SOURCES:
+            ledgers[name] = upstream.planted
     planted = Planted.of(ledgers, seed=seed, scale=scale)
     _write_file(folder / LEDGER_NAME, planted.to_json())
     return planted

@@ -19,7 +19,7 @@ from curation.runtime.pool import InProcessPool
 from curation.steps.ingest import Ingest
 from curation.storage.store import Store
 from flows.demo.upstream import Upstream
-from flows.demo.world import LEDGER_NAME, SOURCES, generate
+from flows.demo.world import BENCHMARKS, LEDGER_NAME, SOURCES, generate
 from tests.flows.demo.conftest import REPOSITORY, World
 
 
@@ -129,10 +129,23 @@ def test_duplicates_are_planted_within_and_between_sources(world: World) -> None
         "scenes + relations": 4,
         "table-sums + chart-quiz": 3,
     }
-    assert planted.dropped == {DropReason.EXACT_DUPLICATE: sum(within.values()) + 10, DropReason.NO_WORDS: 1}
+    assert planted.dropped == {
+        DropReason.CONTAMINATED: 6,
+        DropReason.EXACT_DUPLICATE: sum(within.values()) + 10,
+        DropReason.NO_WORDS: 1,
+    }
     assert planted.same_image_other_text > 50
     assert planted.same_text_other_image > 50
     assert sum(source.lying_extensions for source in planted.sources.values()) > 20
+
+
+def test_benchmarks_lie_in_files_and_in_some_sources(world: World, tmp_path: Path) -> None:
+    assert set(world.catalog.benchmarks) == set(BENCHMARKS)
+    for name, row in world.catalog.benchmarks.items():
+        counts = Ingest(world.catalog, row).run(Store.open(str(tmp_path)), InProcessPool()).manifest["counts"]
+        assert (counts["records"], counts["samples"]) == (12, 12), name
+    leaking = {name: source.from_exams for name, source in world.planted.sources.items() if source.from_exams}
+    assert leaking == {"shape-counts": 3, "word-sums": 3}
 
 
 def test_catalog_lists_the_world_and_its_counts(world: World) -> None:
@@ -165,7 +178,9 @@ def test_demo_mixture_asks_for_what_the_world_can_give(world: World, keeper: int
     assert set(participants(mixture, world.catalog.sources)) == set(SOURCES)
     assert set(mixture.shares() or ()) == set(Category)
     sources = world.planted.sources.items()
-    available = {name: source.samples - source.duplicates_within - source.no_words for name, source in sources}
+    available = {
+        name: source.samples - source.duplicates_within - source.no_words - source.from_exams for name, source in sources
+    }
     for pair, count in world.planted.duplicates_between.items():
         available[pair.split(" + ")[1 - keeper]] -= count
     planned = plan(mixture, available, {name: world.catalog.source(name).category for name in SOURCES})
