@@ -183,7 +183,12 @@ class _CatalogFile:
         return {**self.datasets.get(name, {}), **keys}
 
     def _pinned(self, part: Part) -> Part:
-        location = part.location
+        location, images = part.location, part.images
+        if images is not None:
+            packed = {
+                name: self._pinned_places(place) for name in ("zip", "tar") if (place := getattr(images, name)) is not None
+            }
+            part = part.model_copy(update={"images": images.model_copy(update=packed)})
         if isinstance(location, HubDataset):
             commit = pinned(self.pins, location.hub, location.revision)
             return part.model_copy(update={"location": location.model_copy(update={"revision": commit})})

@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from curation.catalog.images import Images
 from curation.catalog.locations import HttpFiles, HubDataset, LocalFiles, Location, ReleaseRows, check_below
 from curation.catalog.template import Path as FieldPath
 from curation.catalog.template import Template, TemplateError
+from curation.catalog.values import TemplateText, Text, Value, check_template
 from curation.yaml_file import Settings, nearest
 
 
@@ -26,30 +28,12 @@ class Layout(StrEnum):
     INSTRUCTION = "instruction"
 
 
-class Text(Settings):
-    """A value that is the same for every record."""
-
-    text: str
-
-
-def _check_template(value: str) -> str:
-    try:
-        Template(value)
-    except TemplateError as problem:
-        raise ValueError(str(problem)) from None
-    return value
-
-
-TemplateText = Annotated[str, StringConstraints(min_length=1)]
-Value = TemplateText | Text | Annotated[list[TemplateText], Field(min_length=1)]
-"""A field path (`answer`, `html.cells`), a template (`{question} {unit?}`), alternatives in a list, or fixed `{text: ...}`."""
-
-
 class Reader(Settings):
     """How records are cut out of a file.
 
     `json` finds out by itself whether a file holds an array, an object keyed by id (the key becomes field `_key`) or one
     object a line; `records: one` takes the whole file as one record. A record that is no object is found under `_value`.
+    `json_fields` are fields, of any format, that hold JSON as text: paths then lead into it (`ground_truth.text`).
     """
 
     format: Literal["json", "delimited", "parquet", "webdataset"] = "json"
@@ -59,6 +43,7 @@ class Reader(Settings):
     header: bool = False
     quoting: bool = False
     unescape: bool = False
+    json_fields: list[Annotated[str, StringConstraints(min_length=1)]] = []
 
     @model_validator(mode="after")
     def _delimited_names_its_columns(self) -> "Reader":
@@ -86,52 +71,6 @@ class Join(Settings):
     def _lines_need_a_number(self) -> "Join":
         if (self.format == "lines") != (self.line is not None):
             raise ValueError("`line` belongs to `format: lines`, and only there")
-        return self
-
-
-class Images(Settings):
-    """Where a record's pictures are.
-
-    `path` names them (a field, a template, or a list field); they are looked up in `folder`, or inside `zip` or `tar`, or, for
-    rows of a release, in the archives of its image folders (`archives: true`).
-    `bytes` names a Parquet column that holds them. `members` lists the extensions of picture members in a WebDataset tar.
-
-    `by_reference` names the collection that the names in `path` are of (`coco2017`, or `url` where they are URLs): a picture
-    that is not there is then known by its name, to all rows that say the same collection. Its samples are planned with and
-    held against benchmarks, and enter no shard until the picture is there.
-    """
-
-    path: Value | None = None
-    count: Annotated[int, Field(ge=1)] | None = None
-    folder: str | None = None
-    zip: str | None = None
-    tar: str | None = None
-    archives: Literal[True] | None = None
-    bytes: str | None = None
-    members: list[str] | None = None
-    marker: str | None = None
-    add_markers: bool = False
-    optional: bool = False
-    by_reference: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")] | None = None
-    limit: Annotated[int, Field(ge=1)] = 16
-    max_pixels: Annotated[int, Field(ge=1)] = 100_000_000
-
-    @model_validator(mode="after")
-    def _one_place(self) -> "Images":
-        places = [name for name in ("folder", "zip", "tar", "archives") if getattr(self, name) is not None]
-        if len(places) > 1:
-            raise ValueError(f"pictures are in one place, found {' and '.join(places)}")
-        ways = [name for name in ("path", "bytes", "members") if getattr(self, name) is not None]
-        if len(ways) != 1:
-            raise ValueError("say how pictures are found by exactly one of `path`, `bytes` and `members`")
-        if places and self.path is None:
-            raise ValueError(f"`{places[0]}` needs `path`, the name of a picture in it")
-        if self.by_reference is not None and self.path is None:
-            raise ValueError("by_reference needs `path`: only a picture with a name can be known by it")
-        if isinstance(self.path, Text):
-            raise ValueError("path: expected a field or a template that names each record's picture")
-        for name in ("folder", "zip", "tar"):
-            check_below(getattr(self, name) or ".")
         return self
 
 
@@ -197,14 +136,16 @@ class Part(Settings):
     def _hub_datasets_come_as_parquet(cls, value: Any) -> Any:
         location = value.get("location") if isinstance(value, dict) else None
         if isinstance(location, dict) and "hub" in location:
-            return {"reader": {"format": "parquet"}, **value}
+            reader = value.get("reader")
+            if reader is None or (isinstance(reader, dict) and "format" not in reader):
+                return {**value, "reader": {"format": "parquet", **(reader or {})}}
         return value
 
     def is_aside(self, file: str) -> bool:
         """Whether a file of the part is one that its records refer to, and holds none itself."""
         images = self.images
-        aside = {join.file for join in self.join.values()} | {images.zip if images else None, images.tar if images else None}
-        return any(pattern is not None and PurePosixPath(file).match(pattern) for pattern in aside)
+        aside = {join.file for join in self.join.values()} | set(images.packed if images else ())
+        return any(PurePosixPath(file).match(pattern) for pattern in aside)
 
     @field_validator("layout", mode="before")
     @classmethod
@@ -226,7 +167,7 @@ class Part(Settings):
         if self.layout is Layout.CONVERSATIONS:
             _check_pair_keys(self.fields)
         for template in _templates(self):
-            _check_template(template)
+            check_template(template)
         for name, value in (("turns", self.fields.turns), ("options", self.fields.options)):
             _check_paths(name, value)
         for join in self.join.values():
@@ -242,6 +183,13 @@ class Part(Settings):
             raise ValueError("join: rows of a release or Hub dataset have no files beside them")
         if isinstance(self.location, HubDataset) and self.reader.format != "parquet":
             raise ValueError("reader: a Hub dataset comes as `format: parquet`, and needs no `reader`")
+        images = self.images
+        if isinstance(self.location, HubDataset) and images is not None and images.is_loose and images.by_reference is None:
+            raise ValueError(
+                "images: a split of a Hub dataset has pictures in a column (`bytes`), at URLs (`url`) or in archives of its "
+                "repository (`zip`, `tar`); for pictures that lie there as files, name the record files, too: "
+                "location: {root: hf://datasets/owner/name, files: ...}"
+            )
         if is_release and self.reader.format != "json":
             raise ValueError("reader: the records of a release come as `format: json`, and need no `reader`")
         return self
@@ -285,7 +233,7 @@ def _templates(part: Part) -> list[str]:
     keys = {"role", "content"} | ({"question", "answer"} if part.layout is Layout.CONVERSATIONS else set())
     values: list[Any] = [getattr(part.fields, name) for name in Fields.model_fields if name not in keys]
     values += [join.line for join in part.join.values()]
-    values.append(part.images.path if part.images else None)
+    values += [part.images.path, part.images.url] if part.images else []
     found: list[str] = []
     for value in values:
         if isinstance(value, str):

@@ -12,13 +12,15 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from pathlib import Path
-from typing import Annotated
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from curation.catalog.locations import HubDataset, LocalFiles, Location, ReleaseRows, Upstream, check_pattern
-from curation.catalog.parts import Fields, Images, Join, Layout, Part, Reader, Text, Value, member
+from curation.catalog.images import Images
+from curation.catalog.locations import HubDataset, LocalFiles, Location, ReleaseRows, Upstream, check_pattern, is_remote
+from curation.catalog.parts import Fields, Join, Layout, Part, Reader, member
+from curation.catalog.values import Text, Value
 from curation.errors import CatalogError
 from curation.fingerprint import fingerprint
 from curation.yaml_file import Settings, nearest
@@ -250,5 +252,14 @@ def ingest_settings(row: Row) -> str:
     Locations take part by what their files hold, not by where they lie, so a checkout or a mirror can move. Keys that a row
     does not use do not take part, so a later version may know more of them.
     """
-    parts = [part.model_dump(mode="json", exclude={"location"}, exclude_defaults=True) for part in row.parts]
+    parts = [_part_settings(part) for part in row.parts]
     return fingerprint({"name": row.name, "parts": parts, "locations": [part.location.identity for part in row.parts]})
+
+
+def _part_settings(part: Part) -> dict[str, Any]:
+    """A part without its places: an archive that lies elsewhere is known by its name alone."""
+    found = part.model_dump(mode="json", exclude={"location"}, exclude_defaults=True)
+    for name in ("zip", "tar"):
+        if part.images is not None and getattr(part.images, name) is not None and any(map(is_remote, part.images.packed)):
+            found["images"][name] = [PurePosixPath(place).name if is_remote(place) else place for place in part.images.packed]
+    return found

@@ -1,6 +1,7 @@
 """Which hosts may be asked: public ones. A URL in a catalog, or a redirect from one, must not reach into a private network.
 
-CURATION_ALLOW_PRIVATE_HOSTS=1 lifts this, for mirrors inside a network of one's own.
+CURATION_ALLOW_PRIVATE_HOSTS=1 lifts this for what a catalog names, for mirrors inside a network of one's own, and `all` for
+URLs that records hold, too. Those are written by strangers, so nothing from the environment is ever put into them.
 """
 
 import ipaddress
@@ -17,6 +18,10 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 _URL = re.compile(r"https?://[^\s'\"]+")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class Unresolved(FetchError):
+    """A host whose name means nothing, or nothing now: without a network no name does."""
 
 
 def shown_url(url: str) -> str:
@@ -50,12 +55,16 @@ def expanded_url(url: str) -> str:
     return _VARIABLE.sub(value, url)
 
 
-def expect_public(url: str) -> None:
+def _is_lifted(*, is_from_data: bool) -> bool:
+    return os.environ.get(ALLOW_PRIVATE) in (("all",) if is_from_data else ("1", "all"))
+
+
+def expect_public(url: str, *, is_from_data: bool = False) -> None:
     """Raises FetchError unless `url` is http(s) and its host has public addresses only."""
     parts = urlsplit(url)
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
         raise FetchError(f"{shown_url(url)}: only http:// and https:// URLs are fetched")
-    if os.environ.get(ALLOW_PRIVATE) == "1":
+    if _is_lifted(is_from_data=is_from_data):
         return
     if _is_by_proxy(url):
         _expect_public_name(parts.hostname, url)
@@ -63,7 +72,7 @@ def expect_public(url: str) -> None:
     try:
         found = socket.getaddrinfo(parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme], type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as problem:
-        raise FetchError(
+        raise Unresolved(
             f"{shown_url(url)}: host '{parts.hostname}' cannot be resolved ({problem}); is there a network?"
         ) from None
     for *_, address in found:
@@ -86,9 +95,9 @@ def _expect_public_name(host: str, url: str) -> None:
         expect_public_address(host, url)
 
 
-def expect_public_peer(peer: object, url: str) -> None:
+def expect_public_peer(peer: object, url: str, *, is_from_data: bool = False) -> None:
     """Raises FetchError when the connection that answers for `url` is to a private address: names can change meanwhile."""
-    if os.environ.get(ALLOW_PRIVATE) != "1" and isinstance(peer, tuple) and peer and not _is_by_proxy(url):
+    if not _is_lifted(is_from_data=is_from_data) and isinstance(peer, tuple) and peer and not _is_by_proxy(url):
         expect_public_address(str(peer[0]), url)
 
 

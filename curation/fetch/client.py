@@ -26,11 +26,16 @@ _URL = re.compile(r"https?://\S+")
 
 
 class Temporary(Exception):
-    """A failure that a later try may not meet. `retry_after_s` is what the server asks for."""
+    """A failure that a later try may not meet. `retry_after_s`: what the server asks for; `is_silence`: none answered."""
 
-    def __init__(self, what: str, retry_after_s: float = 0.0) -> None:
+    def __init__(self, what: str, retry_after_s: float = 0.0, *, is_silence: bool = False) -> None:
         super().__init__(what)
         self.retry_after_s = retry_after_s
+        self.is_silence = is_silence
+
+
+class Stopped(FetchError):
+    """Somebody wants to go: nothing is known of what was asked for."""
 
 
 class _WithoutCredentials(logging.Filter):
@@ -66,6 +71,11 @@ class Answer:
         length = response.headers.get("Content-Length", "")
         total = match[2] if match else length
         self.total = int(total) if total.isdecimal() else None
+
+    @property
+    def media_type(self) -> str:
+        """What the server calls the body, without parameters; empty where it does not say."""
+        return str(self._response.headers.get("Content-Type", "")).partition(";")[0].strip().lower()
 
     @property
     def validator(self) -> str | None:
@@ -112,26 +122,38 @@ class Client:
         self._is_closing.set()
 
     def expect_going(self) -> None:
-        """Raises FetchError after `stop`."""
+        """Raises Stopped after `stop`."""
         if self._is_closing.is_set():
-            raise FetchError("stopped; run again to go on")
+            raise Stopped("stopped; run again to go on")
 
     def wait(self, seconds: float) -> None:
         """Wait about `seconds`, a little differently each time so that clients do not come back all together."""
         self._is_closing.wait(seconds * random.uniform(0.75, 1.25))
 
     @contextmanager
-    def get(self, url: str, headers: Mapping[str, str], *, token: str | None = None, method: str = "GET") -> Iterator[Answer]:
-        """The answer (200, 206 or 416) to a request, redirects followed. Raises Temporary or FetchError."""
+    def get(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        token: str | None = None,
+        method: str = "GET",
+        is_from_data: bool = False,
+    ) -> Iterator[Answer]:
+        """The answer (200, 206 or 416) to a request, redirects followed. Raises Temporary or FetchError.
+
+        A URL that `is_from_data` is taken as it stands: a record must not name a variable of the environment.
+        """
         self.expect_going()
-        target = expanded_url(url)
+        target = url if is_from_data else expanded_url(url)
         sent = dict(headers)
         if token and os.environ.get(token):
             sent["Authorization"] = f"Bearer {os.environ[token]}"
         with self._turn:
             for _ in range(MAX_REDIRECTS + 1):
-                expect_public(target)
+                expect_public(target, is_from_data=is_from_data)
                 with self._opened(method, target, sent, url) as response:
+                    expect_public_peer(_peer(response), target, is_from_data=is_from_data)
                     if response.status_code not in _REDIRECTS:
                         yield _sorted_out(response, url)
                         return
@@ -149,11 +171,10 @@ class Client:
             request = self._client.build_request(method, target, headers=dict(headers))
             response = self._client.send(request, stream=True)
         except httpx.TransportError as problem:
-            raise Temporary(f"no answer ({type(problem).__name__}: {problem})") from None
+            raise Temporary(f"no answer ({type(problem).__name__}: {problem})", is_silence=True) from None
         except (httpx.InvalidURL, ValueError) as problem:
             raise FetchError(f"{shown_url(url)}: no usable URL ({type(problem).__name__})") from None
         try:
-            expect_public_peer(_peer(response), target)
             yield response
         finally:
             response.close()

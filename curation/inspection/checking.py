@@ -5,14 +5,14 @@ Files of this machine are listed and counted; of what lies elsewhere its host is
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from curation.catalog.spec import UNKNOWN_LICENSE, Catalog, LocalFiles, Part, ReleaseRows, Row
+from curation.catalog.spec import UNKNOWN_LICENSE, Catalog, HubDataset, LocalFiles, Part, ReleaseRows, Row
 from curation.errors import CatalogError
 from curation.inspection.counting import count_records
-from curation.upstream.checks import LocationCheck, check_location
+from curation.upstream.checks import LocationCheck, check_archives, check_location
 from curation.upstream.inputs import find_records
 
 
@@ -43,9 +43,20 @@ class Found:
 def check_part(catalog: Catalog, row: Row, part: Part, asked: dict[str, LocationCheck]) -> Found:
     """What there is of one part; `asked` remembers what was asked already, by location or name of release."""
     location = part.location
-    if isinstance(location, LocalFiles) and location.is_here:
-        return _counted(catalog, row, part)
-    place = f"release {location.release}" if isinstance(location, ReleaseRows) else str(location)
+    is_here = isinstance(location, LocalFiles) and location.is_here
+    found = _counted(catalog, row, part) if is_here else _asked(catalog, part, asked)
+    archives = check_archives(part) if found.reach is Reach.REACHABLE else []
+    for archive in archives:
+        if archive.problem is not None:
+            return Found(Reach.UNREACHABLE, archive.problem)
+    added = [found.num_bytes, *(archive.num_bytes for archive in archives)]
+    total = None if None in added else sum(size for size in added if size is not None)
+    return replace(found, num_bytes=total) if archives and not isinstance(location, HubDataset) else found
+
+
+def _asked(catalog: Catalog, part: Part, asked: dict[str, LocationCheck]) -> Found:
+    location = part.location
+    place = f"release {location.release}" if isinstance(location, ReleaseRows) else f"{location} {location.identity}"
     if place not in asked:
         asked[place] = check_location(catalog, location)
     check = asked[place]

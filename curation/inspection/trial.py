@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.catalog.locations import HubDataset
-from curation.catalog.parts import Reader
 from curation.catalog.spec import Catalog, Part, ReleaseRows, Row
 from curation.catalog.template import Unusable
 from curation.fetch.hub import HubSplit, fetch_head, resolved
@@ -32,7 +31,7 @@ from curation.tables import ROLES
 from curation.upstream.far_head import bring, bring_joined, record_names, without_last
 from curation.upstream.head import claimed_batches
 from curation.upstream.inputs import find_records
-from curation.upstream.places import place_of, place_of_release
+from curation.upstream.places import place_of, place_of_release, place_of_repository
 
 DEFAULT_HEAD = 20
 _QUOTED_HEAD_BYTES = 4 << 20
@@ -125,7 +124,7 @@ def _try_part(catalog: Catalog, row: Row, number: int, head: int) -> TriedPart:
             return _try_claimed(catalog, row, number, part.location, head, folder)
         place = place_of(part.location, folder / "hub")
         if isinstance(part.location, HubDataset):
-            root, files, part = _first_rows(part, part.location, head + 1, folder / "hub")
+            root, files = _first_rows(part.location, head + 1, folder / "hub")
         elif place is not None:
             root, files = folder / "far", tuple(record_names(part, place, f"source '{row.name}'"))
         else:
@@ -147,7 +146,9 @@ def _try_part(catalog: Catalog, row: Row, number: int, head: int) -> TriedPart:
                 map_batch(batch, roots[file], part, mapped)
             if is_cut:
                 break  # what follows the part of a file that was read is not told
-        look = partial(Looker, roots, part.images, elsewhere=place)
+        if isinstance(part.location, HubDataset) and part.images is not None and part.images.packed_here:
+            place = place_of_repository(part.location, folder / "hub")
+        look = partial(Looker, roots, part.images, elsewhere=place, folder=folder / "hub")
         records = _looked_at(mapped, roots, head, look)
     return TriedPart(len(files), tuple(records), is_all=remaining > 0 and not is_cut)
 
@@ -172,11 +173,11 @@ def _try_claimed(catalog: Catalog, row: Row, number: int, location: ReleaseRows,
     return TriedPart(len(files), tuple(_looked_at(mapped, roots, head, look)), is_all=False)
 
 
-def _first_rows(part: Part, location: HubDataset, num_rows: int, folder: Path) -> tuple[Path, tuple[str, ...], Part]:
-    """The first rows of a dataset on the Hub as a part of this machine."""
+def _first_rows(location: HubDataset, num_rows: int, folder: Path) -> tuple[Path, tuple[str, ...]]:
+    """The first rows of a dataset on the Hub as a file of this machine."""
     commit = resolved(location.hub, location.revision, folder)
     fetch_head(HubSplit(location.hub, location.config, location.split, location.revision), commit, num_rows, folder)
-    return folder, ("part-00000.parquet",), part.model_copy(update={"reader": Reader(format="parquet")})
+    return folder, ("part-00000.parquet",)
 
 
 def first_records(root: Path, file: str, part: Part, head: int) -> Batch:

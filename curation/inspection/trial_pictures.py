@@ -4,11 +4,13 @@ Loose pictures are fetched one by one, those in a zip by its directory; a tar is
 ones were met, or ARCHIVE_BYTES of it. What lies beyond that, or cannot be fetched now, is not judged: NotLooked says why.
 """
 
+import io
 import lzma
 import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -19,16 +21,24 @@ from curation.catalog.locations import is_remote
 from curation.catalog.spec import Catalog, Images, Upstream
 from curation.catalog.template import Unusable
 from curation.errors import CatalogError, FetchError, RejectReason
+from curation.fetch.addresses import shown_url
 from curation.fetch.archives import Archive, MemberDamage, Reading, StreamedMember, group_archives, members_of
+from curation.fetch.client import Client, Temporary
 from curation.fetch.far_file import Bounded, ForwardHead
 from curation.fetch.gunzip import Beyond, Damage
+from curation.fetch.picture_urls import take_picture
 from curation.imaging import MAX_FILE_BYTES, ImageFacts, examine
+from curation.sources.mending import find_moved
 from curation.sources.pictures import fetch, first_in_tar, read_member
 from curation.sources.safe_paths import inside
 from curation.upstream.places import FolderPlace, NotThereError, Place, place_of_url
 
 ARCHIVE_BYTES = 64 << 20
 """How much of an archive, as published, is looked through."""
+
+
+CONNECTIONS = 4
+TIMEOUT_S = 20.0
 
 
 class NotLooked(Exception):
@@ -58,7 +68,10 @@ class ReleaseArchives:
 
 
 class Looker:
-    """Fetches and examines the pictures `refs`, which records of files below `roots` name."""
+    """Fetches and examines the pictures `refs`, which records of files below `roots` name.
+
+    `elsewhere` is where the files lie when that is not here; `folder` takes what the Hub says of archives at URLs.
+    """
 
     def __init__(
         self,
@@ -67,6 +80,7 @@ class Looker:
         refs: Sequence[str],
         elsewhere: Place | None = None,
         release: ReleaseArchives | None = None,
+        folder: Path | None = None,
     ) -> None:
         self._roots = roots
         self._images = images
@@ -75,11 +89,15 @@ class Looker:
         self._members: Mapping[str, Any] = {}
         if images is None or not refs:
             return
-        if release is not None:
+        if images.url is not None:
+            self._known = _on_the_web(refs, images.max_pixels)
+        elif release is not None:
             self._look_in_release(release, refs, images.max_pixels)
+        elif images.packed and (elsewhere is not None or len(images.packed) > 1 or not images.packed_here):
+            self._look_in_archives(elsewhere or FolderPlace(next(iter(roots.values()))), folder, refs, images)
         elif elsewhere is not None and images.path is not None:
-            self._look_elsewhere(elsewhere, refs, images)
-        elif images.zip is not None or images.tar is not None:
+            self._known = {ref: _found(partial(_loose, elsewhere, ref), images.max_pixels) for ref in dict.fromkeys(refs)}
+        elif images.packed:
             self._look_here(next(iter(roots.values())), refs, images)
 
     def at(self, file: str, ref: str) -> ImageFacts:
@@ -105,25 +123,33 @@ class Looker:
             lack = f"the release has no archive for the image folder '{folder}'"
             self._known |= pictures_in(archives, wanted, max_pixels, lack)
 
-    def _look_elsewhere(self, place: Place, refs: Sequence[str], images: Images) -> None:
-        packed = images.zip or images.tar
-        if packed is None:
-            self._known = {ref: _found(partial(_loose, place, ref), images.max_pixels) for ref in dict.fromkeys(refs)}
-            return
-        try:
-            names = place.names(packed)
-        except FetchError as problem:
-            self._known = dict.fromkeys(refs, NotLooked(str(problem)))
-            return
-        if images.zip is not None and len(names) == 1:
-            self._known = _in_zip(place, names[0], refs, images.max_pixels)
-        else:
-            archives = [(place, archive) for archive in group_archives(names)]
-            self._known = pictures_in(archives, refs, images.max_pixels, f"no file matches '{packed}' in {place.shown}")
+    def _look_in_archives(self, home: Place, folder: Path | None, refs: Sequence[str], images: Images) -> None:
+        """Pictures in the archives of a part, wherever they lie, one archive after the other."""
+        missing = list(dict.fromkeys(refs))
+        unsure: dict[str, Found] = {}
+        for pattern in images.packed:
+            try:
+                place, below = place_of_url(pattern, folder or Path()) if is_remote(pattern) else (home, pattern)
+                archives = group_archives(place.names(below))
+                lack = f"no file matches '{below}' in {place.shown}"
+            except (FetchError, CatalogError) as problem:
+                unsure |= dict.fromkeys(missing, NotLooked(str(problem)))
+                continue
+            for archive in archives:
+                found = _in_archive(place, archive, missing, images.max_pixels)
+                self._known |= {ref: what for ref, what in found.items() if not _is_missing(what)}
+                unsure |= {ref: what for ref, what in found.items() if isinstance(what, NotLooked)}
+                missing = [ref for ref in missing if not isinstance(self._known.get(ref), ImageFacts)]
+            if not archives:
+                unsure |= {ref: Unusable(RejectReason.MISSING_IMAGE, lack) for ref in missing if ref not in unsure}
+        words = f"no such picture in {', '.join(images.packed)}"
+        for ref in missing:
+            if ref not in self._known:
+                self._known[ref] = unsure.get(ref, Unusable(RejectReason.MISSING_IMAGE, words))
 
     def _look_here(self, root: Path, refs: Sequence[str], images: Images) -> None:
         """Pictures in an archive of this machine: at their places in it where it can be read so, else as a stream."""
-        name = str(images.zip or images.tar)
+        name = images.packed[0]
         path = inside(root, name)
         if images.tar is not None and path.is_file() and not _is_gzip(path):
             members = first_in_tar(path, refs)
@@ -203,14 +229,44 @@ def _loose(place: Place, ref: str) -> bytes:
     return data
 
 
+def _is_missing(what: Found) -> bool:
+    return isinstance(what, Unusable) and what.reason is RejectReason.MISSING_IMAGE
+
+
+def _in_archive(place: Place, archive: Archive, refs: Sequence[str], max_pixels: int) -> dict[str, Found]:
+    """Pictures in one archive: by its directory where it has one that can be asked for, else from its beginning."""
+    if archive.name.lower().endswith(".zip") and len(archive.parts) == 1:
+        return _in_zip(place, archive.parts[0], refs, max_pixels)
+    return pictures_in([(place, archive)], refs, max_pixels, f"archive {archive.name}: {archive.lack}")
+
+
 def _in_zip(place: Place, name: str, refs: Sequence[str], max_pixels: int) -> dict[str, Found]:
     try:
         with place.open(name) as handle, zipfile.ZipFile(Bounded(handle, ARCHIVE_BYTES)) as archive:
-            return {ref: _found(partial(_zip_member, archive, name, ref), max_pixels) for ref in refs}
+            names = {info.filename for info in archive.infolist() if not info.filename.endswith("/")}
+            moved = find_moved([ref for ref in refs if ref not in names], set(refs), names)
+            there = {ref: moved[ref].found or ref if ref in moved else ref for ref in refs}
+            return {ref: _found(partial(_zip_member, archive, name, there[ref]), max_pixels) for ref in refs}
     except (zipfile.BadZipFile, OSError, Beyond) as problem:
         return dict.fromkeys(refs, NotLooked(f"{name}: {problem}"))
     except FetchError as problem:
         return dict.fromkeys(refs, NotLooked(str(problem)))
+
+
+def _on_the_web(urls: Sequence[str], max_pixels: int) -> dict[str, Found]:
+    with Client(CONNECTIONS, TIMEOUT_S) as client, ThreadPoolExecutor(CONNECTIONS, "picture") as threads:
+        distinct = list(dict.fromkeys(urls))
+        found = threads.map(lambda url: _found(partial(_from_web, client, url), max_pixels), distinct)
+        return dict(zip(distinct, found, strict=True))
+
+
+def _from_web(client: Client, url: str) -> bytes:
+    data = io.BytesIO()
+    try:
+        take_picture(client, url, data.write)
+    except Temporary as problem:
+        raise NotLooked(f"{shown_url(url)}: {problem}") from None
+    return data.getvalue()
 
 
 def _zip_member(archive: zipfile.ZipFile, name: str, ref: str) -> bytes:

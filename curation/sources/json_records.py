@@ -35,6 +35,22 @@ def read_json(span: ByteSpan, data: bytes) -> Batch:
     return batch
 
 
+def with_parsed(batch: Batch, fields: Sequence[str]) -> Batch:
+    """`batch` with the JSON that stands as text in `fields` parsed; a record in which it is none becomes a reject."""
+    found = Batch(batch.file, rejects=list(batch.rejects))
+    for position, record in zip(batch.positions, batch.records, strict=True):
+        try:
+            parsed = {name: parse_value(value.encode()) for name in fields if isinstance(value := record.get(name), str)}
+        except (ValueError, RecursionError) as problem:
+            raw = orjson.dumps(record, default=str, option=orjson.OPT_NON_STR_KEYS)
+            detail = f"of {' and '.join(fields)}: {problem}"
+            found.rejects.append(Reject.of(batch.file, position, RejectReason.BAD_JSON, detail, raw))
+            continue
+        found.positions.append(position)
+        found.records.append({**record, **parsed})
+    return found
+
+
 def _parse_lines(data: bytes) -> list[Mapping[str, Any]] | None:
     """The record on each line, or None when any line is blank or needs a closer look; no list of lines is made."""
     if len(data) > MAX_RECORD_BYTES:

@@ -174,7 +174,7 @@ class Mapped:
 def map_batch(batch: Batch, root: Path, part: Part, mapped: Mapped) -> None:
     """Add a batch of records to `mapped`: turns and picture refs, or the reason for which a record is refused."""
     mapped.rejects.extend(batch.rejects)
-    records, positions = _complete(batch, root, part, mapped)
+    records, positions = completed(batch, root, part, mapped)
     adapted = ADAPTERS[part.layout](records, part)
     ids = _upstream_ids(records, part.fields)
     annotations = _annotation_files(records, part)
@@ -226,7 +226,7 @@ def _kinds_of_repair(repairs: Mapping[str, Sequence[int]]) -> dict[int, list[str
     return kinds
 
 
-def _complete(batch: Batch, root: Path, part: Part, mapped: Mapped) -> tuple[Sequence[Record], Sequence[int]]:
+def completed(batch: Batch, root: Path, part: Part, mapped: Mapped) -> tuple[Sequence[Record], Sequence[int]]:
     """Records with fields from their file's name and from joins; those whose joins fail are rejected."""
     records: Sequence[Record] = batch.records
     if any(name in str(part) for name in _FILE_FIELDS):

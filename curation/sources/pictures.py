@@ -1,7 +1,7 @@
 """Finding a record's pictures and fetching their bytes from where the publisher put them.
 
 A picture is known by a *ref*, a short text that means the same to every task: a path below the source's root, a member of
-an archive, a cell of a Parquet file, or a byte range of a tar.
+an archive, a URL, a cell of a Parquet file, or a byte range of a tar.
 """
 
 import os
@@ -20,6 +20,7 @@ from curation.catalog.template import Path as FieldPath
 from curation.catalog.template import Record, Template, Unusable
 from curation.errors import RejectReason
 from curation.fetch.archives import ZIP_DAMAGE
+from curation.fetch.picture_urls import read_picture
 from curation.imaging import MAX_FILE_BYTES
 from curation.sources.records import Member, is_text_member
 from curation.sources.safe_paths import inside, relative_name
@@ -72,7 +73,7 @@ def _member_refs(record: Record, file: str, extensions: Sequence[str]) -> Refs:
 
 
 def _names(record: Record, images: Images) -> list[str]:
-    path = images.path
+    path = images.path if images.path is not None else images.url
     assert path is not None and not isinstance(path, Text)
     if images.count is not None:
         template = Template(path if isinstance(path, str) else path[0])
@@ -94,7 +95,11 @@ def _ref(name: str, images: Images) -> str | None:
     """The ref of a picture called `name` by its record; None where publishers write "None" or "nan" for no picture."""
     if name.strip().lower() in _NO_NAME:
         return None
+    if images.url is not None:
+        return name.strip()
     relative = relative_name(name.strip())
+    if images.strip is not None:
+        return relative.removeprefix(f"{images.strip.strip('/')}/")
     return relative if images.folder in (None, ".") else f"{images.folder}/{relative}"
 
 
@@ -102,15 +107,20 @@ def _ref(name: str, images: Images) -> str | None:
 
 
 def fetch(root: Path, ref: str, images: Images) -> bytes:
-    """The bytes of a picture as published. Raises Unusable(missing_image | path_escapes | image_too_large)."""
+    """The bytes of a picture as published. Raises Unusable(missing_image | path_escapes | image_too_large).
+
+    Pictures lie below `root`; those at URLs were fetched into it.
+    """
+    if images.url is not None:
+        return read_picture(root, ref)
     if images.bytes is not None:
         return _from_parquet(root, ref, images.bytes)
     if images.members is not None:
         return _from_range(root, ref)
     if images.zip is not None:
-        return _from_zip(str(inside(root, images.zip)), ref)
+        return _from_zip(str(inside(root, images.packed[0])), ref)
     if images.tar is not None:
-        return _from_tar(inside(root, images.tar), ref)
+        return _from_tar(inside(root, images.packed[0]), ref)
     return _from_folder(inside(root, ref), ref)
 
 
@@ -217,7 +227,7 @@ def first_in_tar(path: Path, names: Iterable[str]) -> dict[str, Member]:
 def picture_names(root: Path, images: Images) -> Iterator[str]:
     """The pictures that there are, named as refs name them: to look for those that lie elsewhere than records say."""
     if images.zip is not None or images.tar is not None:
-        path = inside(root, str(images.zip or images.tar))
+        path = inside(root, images.packed[0])
         try:
             modified = path.stat().st_mtime_ns
             names = _open_zip(str(path), modified).namelist() if images.zip else list(_tar_index(str(path), modified)[0])

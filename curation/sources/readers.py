@@ -11,7 +11,7 @@ from pathlib import Path
 from curation.catalog.locations import ReleaseRows
 from curation.catalog.spec import Part
 from curation.sources.delimited import columns_of, read_delimited, read_quoted
-from curation.sources.json_records import read_json
+from curation.sources.json_records import read_json, with_parsed
 from curation.sources.json_spans import json_spans, line_spans
 from curation.sources.parquet_rows import read_row_group, row_groups
 from curation.sources.records import (
@@ -77,6 +77,11 @@ def chunks(spans: Sequence[Span]) -> list[list[Span]]:
 
 def read(root: Path, span: Span, part: Part) -> Batch:
     """The records of a span."""
+    batch = _read(root, span, part)
+    return with_parsed(batch, part.reader.json_fields) if part.reader.json_fields else batch
+
+
+def _read(root: Path, span: Span, part: Part) -> Batch:
     if isinstance(span, LostSpan):
         reject = Reject.of(span.file, span.first_position, span.reason, span.detail, span.raw)
         return Batch(span.file, rejects=[reject])

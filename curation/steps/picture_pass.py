@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from curation.catalog.parts import Images
+from curation.catalog.images import Images
 from curation.errors import RejectReason
 from curation.fetch.archives import Archive, PictureArchives
 from curation.fingerprint import fingerprint
@@ -58,7 +58,7 @@ class PicturePass:
         first = number * TASKS_A_PART
         if inputs.archives or images.archives:
             return self._in_archives(number, first, inputs.archives, images, refs)
-        return self._at_place(first, inputs.root, images, refs)
+        return self._at_place(first, inputs.picture_root or inputs.root, images, refs)
 
     # --- Loose pictures, and archives that can be read at any place ------------------------------------------------------
 

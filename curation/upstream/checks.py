@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curation.catalog.hub_path import HubPath, hub_path
 from curation.catalog.locations import HttpFiles, HubDataset, Location, is_remote
-from curation.catalog.spec import Catalog, LocalFiles, ReleaseRows, Row, Upstream, expand_environment
+from curation.catalog.spec import Catalog, LocalFiles, Part, ReleaseRows, Row, Upstream, expand_environment
 from curation.errors import CurationError, FetchError
 from curation.fetch.addresses import shown_url
 from curation.fetch.client import Client, Temporary
 from curation.fetch.files import list_files
 from curation.fetch.hub import ask_dataset
-from curation.upstream.releases import matching_names
+from curation.upstream.elsewhere import matching_names
 
 CONNECTIONS = 4
 TIMEOUT_S = 20.0
@@ -56,13 +57,72 @@ def check_location(catalog: Catalog, location: Location) -> LocationCheck:
         return LocationCheck(kind, str(location), problem=str(problem))
 
 
+def check_archives(part: Part) -> list[LocationCheck]:
+    """One check for each archive of pictures of a part that lies elsewhere: at a URL, or in the repository of its split.
+
+    Pictures at URLs of their own are not asked for: that is what fetching them is.
+    """
+    location = part.location
+    found: list[LocationCheck] = []
+    for place in part.images.packed if part.images else ():
+        if is_remote(place):
+            url = place
+        elif isinstance(location, HubDataset):
+            url = str(HubPath(location.hub, location.revision, place))
+        elif isinstance(location, LocalFiles) and not location.is_here:
+            url = f"{location.root.rstrip('/')}/{place}"
+        else:
+            continue
+        try:
+            found.append(_check_archive(url))
+        except (CurationError, Temporary) as problem:
+            found.append(LocationCheck("archive", _shown(url), problem=str(problem)))
+    return found
+
+
+def _check_archive(url: str) -> LocationCheck:
+    if (named := hub_path(url)) is not None:
+        sizes = _sizes(ask_dataset(named.dataset, named.revision))
+        names = matching_names(list(sizes), named.path)
+        if not names:
+            raise FetchError(f"hub:{named.dataset} has no archive '{named.path}' at revision {named.revision}")
+        return LocationCheck("archive", url, len(names), _total({name: sizes[name] for name in names}))
+    if url.startswith(("http://", "https://")):
+        with Client(CONNECTIONS, TIMEOUT_S) as client, client.get(url, {}, method="HEAD") as answer:
+            return LocationCheck("archive", _shown(url), 1, answer.total)
+    parent, _, pattern = expand_environment(url).rpartition("/")
+    files = list_files(parent, [pattern])
+    return LocationCheck("archive", _shown(url), len(files), sum(file.size for file in files))
+
+
+def _shown(url: str) -> str:
+    return url if hub_path(url) else shown_url(url)
+
+
 def _check_files(catalog: Catalog, location: LocalFiles) -> LocationCheck:
     if location.is_here:
         return _check_folder(
             "files", str(location), (catalog.folder / expand_environment(location.root)).resolve(), location.patterns
         )
+    if (named := hub_path(expand_environment(location.root))) is not None:
+        return _check_repository(location, named)
     files = list_files(expand_environment(location.root), location.patterns)
     return LocationCheck("files", str(location), len(files), sum(file.size for file in files))
+
+
+def _check_repository(location: LocalFiles, named: HubPath) -> LocationCheck:
+    """Files of a dataset's repository on the Hub, at the commit that its revision means now."""
+    info = ask_dataset(named.dataset, named.revision)
+    sizes = _sizes(info)
+    prefix = f"{named.path}/" if named.path else ""
+    found: set[str] = set()
+    for pattern in location.patterns:
+        names = matching_names(list(sizes), prefix + pattern)
+        if not names:
+            raise FetchError(f"hub:{named.dataset} has no file that matches '{prefix + pattern}' at revision {named.revision}")
+        found |= set(names)
+    listed = {name: sizes[name] for name in found}
+    return LocationCheck("files", str(location), len(listed), _total(listed), str(info.sha), _license(info))
 
 
 def _check_folder(kind: str, place: str, root: Path, patterns: Sequence[str]) -> LocationCheck:

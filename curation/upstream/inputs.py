@@ -15,12 +15,11 @@ from pathlib import Path, PurePosixPath
 import polars as pl
 
 from curation.catalog.hub_path import HubPath, hub_path
-from curation.catalog.locations import HttpFiles, HubDataset
-from curation.catalog.parts import Reader
+from curation.catalog.locations import HttpFiles, HubDataset, is_remote
 from curation.catalog.spec import Catalog, LocalFiles, Part, ReleaseRows, Row, expand_environment
 from curation.errors import CatalogError, FetchError
 from curation.fetch.addresses import shown_url
-from curation.fetch.archives import PictureArchives, group_archives
+from curation.fetch.archives import Archive, PictureArchives, group_archives
 from curation.fetch.files import STATE_FOLDER, fetch_files, forget_listings
 from curation.fetch.hashes import remembered_hashes
 from curation.fetch.http import HttpFile, fetch_http, forget_receipts
@@ -31,7 +30,9 @@ from curation.runtime.pool import Pool
 from curation.sources.routing import Routed
 from curation.sources.safe_paths import stays_inside
 from curation.storage.store import Store
-from curation.upstream.releases import UpstreamFiles, claim_name, forget_upstream, hub_files, release_rows
+from curation.upstream.elsewhere import Fetched, archives_of_part, forget_elsewhere, hub_files
+from curation.upstream.picture_urls import PICTURES, fetched_pictures, forget_pictures
+from curation.upstream.releases import UpstreamFiles, claim_name, forget_upstream, release_rows
 
 _GZIP = b"\x1f\x8b"
 
@@ -50,6 +51,10 @@ class PartInputs:
     archives: tuple[PictureArchives, ...] = ()
     place: Mapping[str, str] = field(default_factory=dict)
     """Where the files were fetched from, for the manifest; nothing for files of this machine."""
+    picture_root: Path | None = None
+    """What pictures lie below, where that is not `root`."""
+    pictures: tuple[str, ...] = ()
+    """Pictures below `picture_root`, fetched from the URLs that the records name."""
 
 
 def find_inputs(catalog: Catalog, row: Row, store: Store, pool: Pool) -> list[PartInputs]:
@@ -57,7 +62,28 @@ def find_inputs(catalog: Catalog, row: Row, store: Store, pool: Pool) -> list[Pa
 
     Raises CatalogError when a location does not exist or its patterns match nothing, FetchError when records cannot be had.
     """
-    return [_find(catalog, row, number, store, pool) for number in range(len(row.parts))]
+    found = [_find(catalog, row, number, store, pool) for number in range(len(row.parts))]
+    return [_with_pictures(row, part, store, pool) for part in found]
+
+
+def _with_pictures(row: Row, found: PartInputs, store: Store, pool: Pool) -> PartInputs:
+    """The inputs with the pictures that lie at URLs: archives that the part names, and pictures that its records name."""
+    images = found.part.images
+    if images is None:
+        return found
+    if images.url is not None:
+        folder, pictures = fetched_pictures(row.name, found.root, found.records, found.part, store, pool)
+        return replace(found, picture_root=folder, pictures=pictures)
+    urls = tuple(name for name in images.packed if is_remote(name))
+    if not urls:
+        return found
+    far, places = archives_of_part(urls, store, pool)
+    lack = "; ".join(each.lack for each in (*found.archives, far) if each.lack) or None
+    archives = tuple(archive for each in (*found.archives, far) for archive in each.archives)
+    if lack and archives:
+        archives = (*archives, Archive("the others", (), lack))
+    place = {**found.place, "archives": ", ".join(places)}
+    return replace(found, archives=(PictureArchives("", archives, None if archives else lack),), place=place)
 
 
 def _find(catalog: Catalog, row: Row, number: int, store: Store, pool: Pool) -> PartInputs:
@@ -122,14 +148,20 @@ def _with_others(part: Part, root: Path, records: tuple[str, ...]) -> PartInputs
 def _streamed_archives(part: Part, root: Path) -> tuple[PictureArchives, ...]:
     """The archive of pictures of a part when it has to be read as a stream: packed, in parts, or without its directory."""
     images = part.images
-    if images is None or (images.zip is None and images.tar is None):
+    if images is None or not images.packed_here:
         return ()
-    pattern = str(images.zip or images.tar)
-    names = sorted(path.relative_to(root).as_posix() for path in root.glob(pattern) if path.is_file())
+    found = {pattern: [path for path in root.glob(pattern) if path.is_file()] for pattern in images.packed_here}
+    names = sorted({path.relative_to(root).as_posix() for paths in found.values() for path in paths})
     names = [name for name in names if stays_inside(root, root / name)]
-    if not names or (names == [pattern] and _is_seekable(root / pattern, is_zip=images.zip is not None)):
-        return ()
-    return (PictureArchives("", tuple(archive.below(root) for archive in group_archives(names))),)
+    if len(images.packed) == 1:
+        pattern = images.packed[0]
+        if not names or (names == [pattern] and _is_seekable(root / pattern, is_zip=images.zip is not None)):
+            return ()
+    archives = tuple(archive.below(root) for archive in group_archives(names))
+    lack = "; ".join(f"there is no archive '{pattern}'" for pattern, paths in found.items() if not paths)
+    if lack and archives:
+        archives = (*archives, Archive("the others", (), lack))
+    return (PictureArchives("", archives, None if archives else lack or None),)
 
 
 def _is_seekable(path: Path, *, is_zip: bool) -> bool:
@@ -160,9 +192,13 @@ def _repository_files(
     """Files of a dataset's repository at one commit, each with the size and hash that the Hub promises."""
     files = hub_files(named.dataset, named.revision, store)
     prefix = f"{named.path}/" if named.path else ""
+    whole = part.images.packed_here if part.images else ()
     patterns = [
         *location.patterns,
-        *(place if place in files.files else f"{place.strip('./')}/*".lstrip("/") for place in places),
+        *(
+            place if place in whole or prefix + place in files.files else f"{place.strip('./')}/*".lstrip("/")
+            for place in places
+        ),
     ]
     with alone_in(files.root):
         for pattern in patterns:
@@ -206,8 +242,29 @@ def _from_hub(row: Row, part: Part, location: HubDataset, store: Store, pool: Po
     folder = split_folder(what, commit, store.root)
     with alone_in(folder):
         fetch_split(what, commit, folder, pool.reporter)
-    as_parquet = part.model_copy(update={"reader": Reader(format="parquet")})
-    return replace(_local(row, as_parquet, folder, ["part-*.parquet"]), place={"hub": location.hub, "commit": commit})
+    place = {"hub": location.hub, "commit": commit}
+    root, records = _matching_records(row, folder, ["part-*.parquet"])
+    return PartInputs(root, records, (), part, _repository_archives(part, location, commit, store, pool), place)
+
+
+def _repository_archives(
+    part: Part, location: HubDataset, commit: str, store: Store, pool: Pool
+) -> tuple[PictureArchives, ...]:
+    """The archives of pictures that lie in the repository of a split; what cannot be had is told, not raised."""
+    if part.images is None or not part.images.packed_here:
+        return ()
+    files = hub_files(location.hub, commit, store)
+    archives: list[Archive] = []
+    lacks: list[str] = []
+    for pattern in part.images.packed_here:
+        with alone_in(files.root):
+            found = Fetched(files.root, *files.get(pattern, pool)).archives()
+        archives += found
+        if not found:
+            lacks.append(f"hub:{location.hub} has no archive '{pattern}' at commit {commit}")
+    if lacks and archives:
+        archives.append(Archive("the others", (), "; ".join(lacks)))
+    return (PictureArchives("", tuple(archives), None if archives else "; ".join(lacks)),)
 
 
 def _from_release(catalog: Catalog, row: Row, number: int, location: ReleaseRows, store: Store, pool: Pool) -> PartInputs:
@@ -233,6 +290,11 @@ def _from_release(catalog: Catalog, row: Row, number: int, location: ReleaseRows
 def forget_fetched(catalog: Catalog, row: Row, store: Store) -> None:
     """Let the next ingestion of a row ask again what its branches, buckets and URLs hold; no data is deleted."""
     for part in row.parts:
+        if part.images is not None and part.images.url is not None:
+            forget_pictures(row.name, store)
+        for url in part.images.packed if part.images else ():
+            if is_remote(url):
+                forget_elsewhere(url, store)
         location = part.location
         if isinstance(location, HubDataset):
             forget_revision(location.hub, location.revision, store.root)
@@ -260,8 +322,8 @@ def _other_places(part: Part) -> Iterator[str]:
     images = part.images
     if images is None or images.archives:
         return
-    if images.zip is not None or images.tar is not None:
-        yield str(images.zip or images.tar)
+    if images.packed:
+        yield from images.packed_here
     elif images.path is not None:
         folder = images.folder or "."
         prefix = _fixed_folder(images.path) if isinstance(images.path, str) and "{" in images.path else "."
@@ -306,6 +368,8 @@ def hash_inputs(store: Store, row: Row, inputs: Sequence[PartInputs], pool: Pool
 def _named_files(part: PartInputs) -> Iterator[tuple[str, Path]]:
     for file in sorted((*part.records, *part.others)):
         yield file, part.root / file
+    if part.picture_root is not None:
+        yield from ((f"{PICTURES}/{name}", part.picture_root / name) for name in part.pictures)
     seen: set[str] = set()
     for each in part.archives:
         for archive in each.archives:

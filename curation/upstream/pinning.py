@@ -56,11 +56,13 @@ def _pin(dataset: str, branch: str, before: str | None, root: Path | None, *, re
 
 def _branches(catalog: Catalog, rows: Iterable[Row]) -> Iterator[tuple[str, str]]:
     for row in rows:
-        originals = [original.location for original in row.original] if isinstance(row, Source) else []
-        for location in [*(part.location for part in row.parts), *originals]:
-            for dataset, revision in _named(catalog, location):
-                if not COMMIT.fullmatch(revision):
-                    yield dataset, revision
+        originals = row.original if isinstance(row, Source) else []
+        locations = [*(part.location for part in row.parts), *(original.location for original in originals)]
+        parts = [*row.parts, *(original.part for original in originals if original.part is not None)]
+        named = [pair for location in locations for pair in _named(catalog, location)]
+        urls = [url for part in parts for url in (part.images.packed if part.images else ())]
+        named += [(place.dataset, place.revision) for url in urls if (place := hub_path(url)) is not None]
+        yield from ((dataset, revision) for dataset, revision in named if not COMMIT.fullmatch(revision))
 
 
 def _named(catalog: Catalog, location: Location) -> Iterator[tuple[str, str]]:

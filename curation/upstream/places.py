@@ -8,7 +8,7 @@ from typing import BinaryIO, Protocol, cast
 import fsspec  # type: ignore[import-untyped]
 
 from curation.catalog.hub_path import HubPath, hub_path
-from curation.catalog.locations import HttpFiles, is_remote
+from curation.catalog.locations import HttpFiles, HubDataset, is_remote
 from curation.catalog.spec import Catalog, LocalFiles, Location, Upstream, expand_environment
 from curation.errors import CatalogError, FetchError
 from curation.fetch.addresses import shown_url, without_secrets
@@ -16,7 +16,8 @@ from curation.fetch.far_file import RangedFile, read_head
 from curation.fetch.files import list_files
 from curation.fetch.http import HttpFile, name_of
 from curation.fetch.hub import repository_files, resolved
-from curation.upstream.releases import listed_names, matching_names
+from curation.upstream.elsewhere import matching_names
+from curation.upstream.releases import listed_names
 
 
 class NotThereError(FetchError):
@@ -139,6 +140,11 @@ def place_of(location: Location, folder: Path) -> Place | None:
     url = expand_environment(location.root)
     named = hub_path(url)
     return _repository(named, folder) if named is not None else BucketPlace(url)
+
+
+def place_of_repository(location: HubDataset, folder: Path) -> Place:
+    """The repository that a split on the Hub lies in. Raises FetchError when it cannot be asked."""
+    return _repository(HubPath(location.hub, location.revision, ""), folder)
 
 
 def place_of_release(catalog: Catalog, upstream: Upstream, folder: Path) -> Place:

@@ -4,25 +4,23 @@ Records must be there whole, or nothing can be told apart. An archive that canno
 whole is read, and the rest is refused by the archive's name until a later run gets it.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from curation.catalog.hub_path import hub_path
 from curation.catalog.locations import is_remote
 from curation.catalog.spec import Catalog, Upstream, expand_environment
 from curation.errors import CatalogError, FetchError
-from curation.fetch.archives import Archive, PictureArchives, group_archives
-from curation.fetch.files import fetch_files, forget_listings, list_files
+from curation.fetch.archives import Archive, PictureArchives
+from curation.fetch.files import fetch_files, forget_listings
 from curation.fetch.hashes import remembered_hashes
-from curation.fetch.http import HttpFile, fetch_http, forget_receipts, name_of
-from curation.fetch.hub import forget_revision, home_of, repository_files, resolved
+from curation.fetch.http import forget_receipts
+from curation.fetch.hub import forget_revision
 from curation.fetch.local import alone_in
 from curation.runtime.pool import Pool
 from curation.sources.claims import Claim
 from curation.sources.routing import Routed, routed
 from curation.storage.store import Store
+from curation.upstream.elsewhere import Fetched, from_elsewhere, hub_files
 
 
 def claim_name(row: str, part: int) -> str:
@@ -38,29 +36,6 @@ def release_rows(catalog: Catalog, upstream: Upstream, place: "UpstreamFiles", s
         root, names = place.records()
         hashes = remembered_hashes([(name, root / name) for name in names], cache, pool, label=f"hash {upstream.name}")
         return routed(upstream.name, root, list(zip(hashes["file"], hashes["sha256"], strict=True)), claims, store, pool)
-
-
-@dataclass(frozen=True, slots=True)
-class HubFiles:
-    """Files of a dataset's repository, fetched into `root`; upstreams that share a repository share them."""
-
-    root: Path
-    files: Mapping[str, HttpFile]
-    commit: str
-
-    def get(self, pattern: str, pool: Pool) -> tuple[list[str], dict[str, str]]:
-        """Files that match `pattern`, here now, and why by name for those that could not be fetched."""
-        wanted = [self.files[name] for name in matching_names(list(self.files), pattern)]
-        failures = fetch_http(wanted, self.root, pool.reporter)
-        return [file.name for file in wanted if file.name not in failures], failures
-
-
-def hub_files(dataset: str, revision: str, store: Store) -> HubFiles:
-    """What a repository holds at a revision. Raises FetchError when that is not known here and the Hub cannot be asked."""
-    home = home_of(dataset, store.root)
-    with alone_in(home):
-        commit = resolved(dataset, revision, home)
-        return HubFiles(home / commit / "files", repository_files(dataset, commit, home), commit)
 
 
 class UpstreamFiles:
@@ -119,11 +94,9 @@ class UpstreamFiles:
 
     def _archives(self, pattern: str) -> list[Archive]:
         if is_remote(pattern):
-            folder, names, failures = self._elsewhere(expand_environment(pattern))
-        else:
-            folder = self.root
-            names, failures = self._get(pattern)
-        return [_without(archive, failures).below(folder) for archive in group_archives(sorted({*names, *failures}))]
+            folder = self._store.root / "upstream" / self._upstream.name / "elsewhere"
+            return from_elsewhere(expand_environment(pattern), folder, self._store, self._pool).archives()
+        return Fetched(self.root, *self._get(pattern)).archives()
 
     def _get(self, pattern: str) -> tuple[list[str], dict[str, str]]:
         """Files that match `pattern`, here now, and why by name for those that could not be fetched."""
@@ -135,19 +108,6 @@ class UpstreamFiles:
             names = [file for file in listed_names(self.root, pattern) if file not in failures]
             return names, failures
         return listed_names(self.root, pattern), {}
-
-    def _elsewhere(self, url: str) -> tuple[Path, list[str], dict[str, str]]:
-        if (named := hub_path(url)) is not None:
-            files = hub_files(named.dataset, named.revision, self._store)
-            return files.root, *files.get(named.path, self._pool)
-        folder = self._store.root / "upstream" / self._upstream.name / "elsewhere"
-        if url.startswith(("http://", "https://")):
-            name = name_of(url)
-            failures = fetch_http([HttpFile(url, name)], folder, self._pool.reporter)
-            return folder, [] if failures else [name], failures
-        parent, _, name = url.rpartition("/")
-        failures = fetch_files(parent, [name], [], folder, self._pool.reporter)
-        return folder, [file.name for file in list_files(parent, [name]) if file.name not in failures], failures
 
     def _shown(self) -> str:
         return f"hub:{self._upstream.hub}@{self._upstream.revision}" if self._upstream.hub else str(self._upstream.root)
@@ -166,12 +126,6 @@ def _is_plain(folder: str) -> bool:
     return folder not in ("", ".", "..") and not set("/\\\0*?[]{}") & set(folder)
 
 
-def matching_names(names: Sequence[str], pattern: str) -> list[str]:
-    """Names that match; those that do so in another case when none does as it stands."""
-    exact = [name for name in names if fnmatchcase(name, pattern)]
-    return sorted(exact or [name for name in names if fnmatchcase(name.casefold(), pattern.casefold())])
-
-
 def listed_names(root: Path, pattern: str) -> list[str]:
     """Files below `root` that match `pattern`, in another case when none does as it stands."""
     real_root = root.resolve()
@@ -181,11 +135,3 @@ def listed_names(root: Path, pattern: str) -> list[str]:
         there = sorted(parent.iterdir()) if parent.is_dir() else []
         exact = [path for path in there if path.is_file() and fnmatchcase(path.name.casefold(), name.casefold())]
     return sorted(path.relative_to(root).as_posix() for path in exact if path.resolve().is_relative_to(real_root))
-
-
-def _without(archive: Archive, failures: dict[str, str]) -> Archive:
-    """The archive up to its first part that could not be fetched."""
-    for number, part in enumerate(archive.parts):
-        if part in failures:
-            return Archive(archive.name, archive.parts[:number], f"'{PurePosixPath(part).name}' is not here: {failures[part]}")
-    return archive

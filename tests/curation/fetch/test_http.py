@@ -225,7 +225,7 @@ def test_private_hosts_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_name_that_changes_its_address_is_noticed(data: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("CURATION_ALLOW_PRIVATE_HOSTS")
-    monkeypatch.setattr("curation.fetch.client.expect_public", lambda url: None)  # as a name that looked public would pass
+    monkeypatch.setattr("curation.fetch.client.expect_public", lambda url, **_: None)  # as a name that looked public would pass
     assert "127.0.0.1 is a private address" in fetch(data, tmp_path)["deep/a.bin"]
 
 
