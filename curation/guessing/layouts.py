@@ -59,8 +59,8 @@ def _identity(columns: Sequence[Column]) -> str | None:
     others = [column for column in columns if column.name.endswith("id") and column.share_given == 1]
     for column in [*named(columns, IDENTITY, least=1.0), *key, *others]:
         texts = [str(value) for value in column.given]
-        is_short = max(map(len, texts)) <= 100
-        if column.is_mostly(str, int) and is_short and "." not in column.path and len(set(texts)) >= _MOST * len(texts):
+        are_short = bool(texts) and max(map(len, texts)) <= 100
+        if column.is_mostly(str, int) and are_short and "." not in column.path and len(set(texts)) >= _MOST * len(texts):
             return column.path
     return None
 

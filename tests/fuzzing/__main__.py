@@ -47,6 +47,7 @@ def main() -> None:
                 traceback.print_exc()
 
     options = [f"-max_total_time={arguments.seconds}", f"-max_len={MAX_BYTES}", "-timeout=60", "-rss_limit_mb=3000"]
+    options.append(f"-artifact_prefix={corpus.parent}/")
     atheris.Setup([sys.argv[0], *options, "-print_final_stats=1", str(corpus)], run)
     atheris.Fuzz()
 
