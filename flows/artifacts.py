@@ -58,7 +58,8 @@ def show_release(folder: Path, manifest: Mapping[str, Any], difference: Mapping[
     if "leakage" in manifest:
         _table(
             f"leakage-{name}",
-            list(manifest["leakage"]),
+            # Prefect takes cells for Markdown, in which the asterisk of a total would begin a list.
+            [{**row, "source": "all sources" if row["source"] == "*" else row["source"]} for row in manifest["leakage"]],
             "What of each benchmark the sources hold, and what was dropped for it.",
         )
     changed = [{"source": source, **change} for source, change in difference["sources"].items()]

@@ -236,7 +236,7 @@ def test_what_cannot_be_fetched_is_tried_again_and_leakage_is_shown(prefect: Pre
         wait_until(lambda: prefect.ask("GET", f"flow_runs/{run}")["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED"))
     assert prefect.ask("GET", f"flow_runs/{run}")["state"]["type"] == "COMPLETED"
     leakage = {row["source"]: row for row in prefect.artifact("leakage-stones")}
-    assert set(leakage) == {"*", "stones"}
+    assert set(leakage) == {"all sources", "stones"}
     assert (leakage["stones"]["benchmark"], leakage["stones"]["dropped"]) == ("quiz", 3)
     [life] = prefect.artifact("conservation-stones")
     assert (life["samples"], life["kept"]) == (20, 17)
