@@ -7,6 +7,8 @@ BENCHMARKS = (
     "images",
     "ingest",
     "dedup",
+    "near_images",
+    "semantic",
     "planning",
     "sharding",
     "streaming",
