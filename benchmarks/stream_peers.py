@@ -1,8 +1,9 @@
-"""Our shuffled stream beside litdata, grain, Megatron-Energon and `datasets`: samples/s of raw bytes in one process.
+"""Our shuffled stream beside litdata, grain, MDS, Megatron-Energon and `datasets`: samples/s of raw bytes in one process.
 
 Each reads the same samples in its own way of shuffling, from its own format where it has one (made before), and parses
-the JSON. What is not installed is left out and named; `pip install litdata grain megatron-energon` brings them (litdata names
-torchvision among its needs, but reads without it). mosaicml-streaming does not import without torchvision, and has no part.
+the JSON. What is not installed is left out and named; `pip install litdata grain mosaicml-streaming megatron-energon` brings
+them. litdata and mosaicml-streaming name torchvision among their needs: litdata reads without it, and of mosaicml-streaming
+only classes that are not used here need it, which are imported with the rest.
 """
 
 import argparse
@@ -12,10 +13,12 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from benchmarks.printing import show
@@ -51,6 +54,41 @@ def make_litdata(folder: Path, work: Path, num_samples: int) -> Counted:
     writer.merge()
     dataset = StreamingDataset(str(work), shuffle=True)
     return Counted(lambda: dataset, num_samples, lambda sample: json.loads(sample["json"]) and len(sample["jpg"]))
+
+
+def make_mds(folder: Path, work: Path, num_samples: int) -> Counted:
+    """mosaicml-streaming over its own format, MDS."""
+    with _torchvision_named():
+        from streaming import MDSWriter, StreamingDataset
+
+    with MDSWriter(out=str(work), columns={"json": "str", "jpg": "bytes"}) as writer:
+        for sample in ShardStream(folder, decode=None, shuffle=False):
+            image = sample.pop("images")[0]
+            writer.write({"json": json.dumps(sample), "jpg": image})
+    dataset = StreamingDataset(local=str(work), shuffle=True, batch_size=1)
+    return Counted(lambda: dataset, num_samples, lambda sample: json.loads(sample["json"]) and len(sample["jpg"]))
+
+
+@contextmanager
+def _torchvision_named() -> Iterator[None]:
+    """Where there is no torchvision: the two names that mosaicml-streaming's data sets of pictures import, and never call."""
+    if _is_installed("torchvision"):
+        yield
+        return
+    names = {"torchvision": {}, "torchvision.datasets": {"VisionDataset": object}, "torchvision.transforms": {}}
+    names["torchvision.transforms.functional"] = {"to_tensor": None}
+    from transformers import feature_extraction_utils  # it asks whether there is a torchvision, and gets the true answer
+
+    del feature_extraction_utils
+    modules = {name: ModuleType(name) for name in names}
+    for name, module in modules.items():
+        vars(module).update(names[name])
+    sys.modules.update(modules)
+    try:
+        yield
+    finally:
+        for name in modules:
+            del sys.modules[name]
 
 
 class IndexedSamples:
@@ -126,6 +164,7 @@ def make_datasets(folder: Path, work: Path, num_samples: int) -> Counted:
 PEERS: dict[str, tuple[str, Callable[[Path, Path, int], Counted]]] = {
     "litdata": ("litdata", make_litdata),
     "grain": ("grain", make_grain),
+    "mds": ("streaming", make_mds),
     "energon": ("megatron.energon", make_energon),
     "datasets": ("datasets", make_datasets),
 }
