@@ -26,7 +26,7 @@ from training.seats import Seat, Tail
 from training.starts import Start, as_ranges
 from training.turns import Turns
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)

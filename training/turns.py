@@ -1,10 +1,11 @@
 """Which place of a round goes to which rank, so that every rank of a mixture has its shares, and not only all ranks together.
 
 A round is one place for every rank. Which parts its places hold is settled by the order; who takes which is open. Places are
-dealt round by round: the rank that is furthest behind in a part takes a place of that part, then the next furthest. A deal is a
-function of the weights, the slot at which it begins and the number of ranks, so it needs no state; it spans a period of the
-weights, or as many rounds as MAX_PLACES allow. In the next one the ranks change roles, so that what one was left behind by is
-not added to.
+dealt round by round: each rank takes a place of the part that it is furthest behind in, those first that have most to choose,
+and then pairs change places while that brings both together nearer to their shares. A deal is a function of the weights, the
+slot at which it begins and the number of ranks, so it needs no state; it spans a period of the weights, or a piece of a long
+one. At its end every rank has exactly its share of all places so far, in whole numbers, so that what deals leave over does not
+add up.
 
 Weights that are not tabulated, and worlds too large to deal for, take places in turns that spread over the round like
 multiples of an irrational number. That keeps step with no pattern, but wanders more.
@@ -22,9 +23,11 @@ from training.order import Int64s
 from training.shares import MAX_PERIOD, tabulate
 
 MAX_PLACES = 1 << 17
-"""Places of a deal: a quarter of a second, once in a process where the weights repeat within it."""
-MAX_DEALT_RANKS = 64
-"""Where weights repeat later, deals are made on the way, at two microseconds a place, for up to so many ranks."""
+"""Places of a deal that spans a period; it is made once in a process, at 2 to 9 microseconds a place."""
+PIECE_PLACES = 1 << 15
+"""Places of a deal where a period is longer."""
+MAX_DEALT_RANKS = 256
+"""Where weights repeat later, deals are made on the way for up to so many ranks; pairs change places for as many."""
 _TURN = 0x6A09E667F3BCC909
 """The fraction of the square root of 2, times 2**64."""
 
@@ -70,47 +73,104 @@ def _in_segment(shares: tuple[int, ...] | None, slot: int, rounds: Int64s, rank:
         turns = (fractions * np.uint64(world_size)) >> np.uint64(32)
         return (rank + turns.astype(np.int64)) % world_size
     period = sum(shares)
-    length = min(period, max(1, MAX_PLACES // world_size))
-    deals, inside = np.divmod(rounds, length)
-    roles = (rank + deals) % world_size
-    phases = (slot + deals * (length * world_size)) % period
+    if period * world_size <= MAX_PLACES:  # every deal is the same one, and leaves nothing over
+        whole = _deal(shares, slot % period, period, world_size, (0,) * len(shares))
+        return np.asarray(whole[rounds % period, rank], dtype=np.int64)
+    deals, inside = np.divmod(rounds, max(1, PIECE_PLACES // world_size))
     found = np.empty_like(rounds)
-    for phase in np.unique(phases).tolist():  # one, where a deal spans the period
-        chosen = phases == phase
-        found[chosen] = _deal(shares, phase, length, world_size)[inside[chosen], roles[chosen]]
+    for deal in np.unique(deals).tolist():
+        chosen = deals == deal
+        found[chosen] = _piece(shares, slot, deal, world_size)[inside[chosen], rank]
     return found
 
 
+def _piece(shares: tuple[int, ...], slot: int, deal: int, world_size: int) -> npt.NDArray[np.int32]:
+    """One of the deals of weights that repeat late, where the first begins at slot `slot`."""
+    num_rounds = max(1, PIECE_PLACES // world_size)
+    begin = slot + deal * num_rounds * world_size
+    table = tabulate(shares)
+    counts = zip(table.counts_after(slot), table.counts_after(begin), strict=True)
+    rests = tuple((after - before) % world_size for before, after in counts)
+    return _deal(shares, begin % sum(shares), num_rounds, world_size, rests)
+
+
 @lru_cache(maxsize=8)
-def _deal(shares: tuple[int, ...], phase: int, num_rounds: int, world_size: int) -> npt.NDArray[np.int32]:
-    """Places by round and rank, from slot `phase` of the period on."""
+def _deal(
+    shares: tuple[int, ...], phase: int, num_rounds: int, world_size: int, rests: tuple[int, ...]
+) -> npt.NDArray[np.int32]:
+    """Places by round and rank, from slot `phase` of the period on.
+
+    `rests` are the places of every part so far that were too few for one more on every rank.
+    """
     slots = np.arange(phase, phase + num_rounds * world_size, dtype=np.int64)
     parts = tabulate(shares).at(slots)[0].reshape(num_rounds, world_size)
-    due, period = np.array(shares, dtype=np.int64), sum(shares)
-    behind = np.zeros((world_size, len(shares)), dtype=np.int64)  # times the period, so that numbers stay whole
+    counts = np.bincount(parts.ravel(), minlength=len(shares))
+    due = _whole_shares(np.array(rests) + counts, world_size) - _whole_shares(np.array(rests), world_size)
+    behind = np.zeros((world_size, len(shares)), dtype=np.int64)  # times the rounds, so that numbers stay whole
     dealt = np.empty((num_rounds, world_size), dtype=np.int32)
     ranks = np.arange(world_size)
     for number, row in enumerate(parts):
         behind += due
-        places: dict[int, list[int]] = {}
-        for place, part in enumerate(row.tolist()):
-            places.setdefault(part, []).append(place)
-        given = _neediest_first(behind, places)
+        given = _fairest(behind, row)
         dealt[number] = given
-        behind[ranks, row[given]] -= period
+        behind[ranks, row[given]] -= num_rounds
+    _settle(dealt, parts, behind // num_rounds)
     return dealt
 
 
-def _neediest_first(behind: Int64s, places: dict[int, list[int]]) -> list[int]:
-    """A place for each rank: of all pairs of rank and part that are still open, the one furthest behind is served first."""
-    parts, left = list(places), len(behind)
-    given = [-1] * left
-    for pair in np.argsort(-behind[:, parts], axis=None, kind="stable").tolist():
-        rank, column = divmod(pair, len(parts))
-        open_places = places[parts[column]]
-        if open_places and given[rank] < 0:
-            given[rank] = open_places.pop()
-            left -= 1
-            if not left:
-                break
+def _whole_shares(counts: Int64s, world_size: int) -> Int64s:
+    """Places of every part for every rank, as even as whole numbers can be; ranks have equally many in all."""
+    extras = counts % world_size
+    begins = np.cumsum(extras) - extras
+    has_one_more = (np.arange(world_size)[:, None] - begins) % world_size < extras
+    return counts // world_size + has_one_more
+
+
+def _fairest(behind: Int64s, row: Int64s) -> Int64s:
+    """A place of a round for each rank."""
+    places: dict[int, list[int]] = {}
+    for place, part in enumerate(row.tolist()):
+        places.setdefault(part, []).append(place)
+    parts = list(places)
+    open_to = behind[:, parts]
+    given = np.empty(len(row), dtype=np.int64)
+    wishes = np.argsort(-open_to, axis=1, kind="stable").tolist()
+    for rank in np.argsort(open_to.min(axis=1) - open_to.max(axis=1), kind="stable").tolist():
+        given[rank] = next(places[parts[wish]].pop() for wish in wishes[rank] if places[parts[wish]])
+    ranks = np.arange(len(row))
+    for _ in ranks if len(ranks) <= MAX_DEALT_RANKS else ():
+        wanted = behind[:, row[given]]  # by rank, and the rank whose part it is
+        own = wanted[ranks, ranks]
+        gain = wanted + wanted.T - own[:, None] - own
+        one, other = divmod(int(gain.argmax()), len(row))
+        if gain[one, other] <= 0:
+            break
+        given[[one, other]] = given[[other, one]]
     return given
+
+
+def _settle(dealt: npt.NDArray[np.int32], parts: Int64s, lacking: Int64s) -> None:
+    """Let ranks change places in the last rounds until none lacks a part that another has too much of."""
+    taken = np.take_along_axis(parts, dealt.astype(np.int64), axis=1)
+    for _ in range(int(np.abs(lacking).sum())):
+        over = np.argwhere(lacking < 0)
+        if not len(over):
+            return
+        rank, part = over[0].tolist()
+        best: tuple[int, int, int] = (-1, 0, 0)
+        for other in np.flatnonzero(lacking[:, part] > 0).tolist():
+            rounds = np.flatnonzero((taken[:, rank] == part) & (taken[:, other] != part))
+            theirs = taken[rounds, other]
+            score = (lacking[rank, theirs] > 0).astype(int) + (lacking[other, theirs] < 0)
+            if len(rounds) and (found := int(score.max())) > best[0]:
+                best = (found, int(rounds[np.flatnonzero(score == found)[-1]]), other)
+        if best[0] < 0:
+            return
+        _, number, other = best
+        theirs = int(taken[number, other])
+        dealt[number, [rank, other]] = dealt[number, [other, rank]]
+        taken[number, [rank, other]] = taken[number, [other, rank]]
+        lacking[rank, part] += 1
+        lacking[other, part] -= 1
+        lacking[rank, theirs] -= 1
+        lacking[other, theirs] += 1
