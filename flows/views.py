@@ -127,7 +127,7 @@ def show_life(console: Console, life: Life) -> None:
     if life.twin is None:
         _show_turns(console, record)
     else:
-        console.print(side_by_side(record, life.twin), soft_wrap=False)
+        _show_pair(console, record, life.twin, "twin")
     for verdict in life.verdicts:
         where = verdict.get("release") or f"pool {verdict.get('pool')}"
         told = ": ".join(part for part in (verdict["reason"], verdict.get("detail")) if part)
@@ -148,12 +148,18 @@ def _place(place: Mapping[str, Any]) -> str:
     return f"from {name}{commit}{', its original' if place['is_original'] else ''}"
 
 
-def side_by_side(record: Mapping[str, Any], twin: Mapping[str, Any]) -> Table:
+def _show_pair(console: Console, record: Mapping[str, Any], twin: Mapping[str, Any], role: str) -> None:
+    """The id of a record's twin or keeper, on a line of its own to be copied, and the two side by side."""
+    console.print(f"  {role:<11} {twin['sample_id']}", markup=False, highlight=False)
+    console.print(side_by_side(record, twin, role), soft_wrap=False)
+
+
+def side_by_side(record: Mapping[str, Any], twin: Mapping[str, Any], role: str) -> Table:
     """A dropped record beside the one it was dropped for, turn by turn; words that only one of them has stand out."""
     view = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     view.add_column("", no_wrap=True)
-    view.add_column(Text(record["sample_id"]), ratio=1, overflow="fold")
-    view.add_column(Text(f"twin {twin['sample_id']}"), ratio=1, overflow="fold")
+    view.add_column("this one", ratio=1, overflow="fold")
+    view.add_column(f"its {role}", ratio=1, overflow="fold")
     view.add_row("read from", *(Text(f"{one['origin_file']} at {one['origin_position']}") for one in (record, twin)))
     for own, other in zip_longest(record["conversations"], twin["conversations"]):
         texts = [turn["value"] if turn else "" for turn in (own, other)]
@@ -180,7 +186,8 @@ def show_clusters(console: Console, found: Clusters) -> None:
     for number, cluster in enumerate(found.shown, start=1):
         console.print(f"\n[bold]{number}. {cluster.kind}[/bold]: {cluster.size:,} beside the keeper", highlight=False)
         for member in cluster.members:
-            console.print(side_by_side(member, cluster.keeper), soft_wrap=False)
+            console.print(f"[bold]{member['sample_id']}[/bold]", highlight=False)
+            _show_pair(console, member, cluster.keeper, "keeper")
             console.print(f"  {member['detail']}", style="dim", markup=False, highlight=False)
         if cluster.size > len(cluster.members):
             console.print(f"  and {cluster.size - len(cluster.members):,} more")

@@ -78,6 +78,6 @@ def test_why_shows_both_records_side_by_side(catalog, store: Store):
     [cluster] = clusters(store, catalog, SPEC, 5, "near_duplicate").shown
     [life] = look_up(store, cluster.members[0]["sample_id"])
     text = printed(show_life, life).replace("\n", "")
-    assert f"twin {cluster.keeper['sample_id']}" in text
+    assert f"twin        {cluster.keeper['sample_id']}" in text
     assert text.count("They walk.") == 2
     assert "near_duplicate: no pictures, near turns: Jaccard 0.9" in text
