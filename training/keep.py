@@ -33,7 +33,10 @@ def keep_rows(release: Release, keep: Keep) -> Int64s:
     try:
         listed = pq.read_table(os.fspath(keep), columns=["sample_id"])["sample_id"]
     except (OSError, pa.ArrowInvalid) as error:
-        raise StreamError(f"keep-list '{os.fspath(keep)}': {error}; expected a Parquet file with a column sample_id") from error
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else error
+        raise StreamError(
+            f"keep-list '{os.fspath(keep)}': {reason}; expected a Parquet file with a column sample_id"
+        ) from error
     ids = release.columns("sample_id")["sample_id"]
     return np.flatnonzero(pc.is_in(ids, listed.cast(ids.type).combine_chunks()).to_numpy())
 

@@ -161,9 +161,10 @@ class OrderedStream(IterableDataset[Sample]):
         begun = self._resume.restarted(seat) if self._resume is not None else self._fresh(seat)
         first, last = step * batch_size, min((step + 1) * batch_size, begun.num_own_places)
         if not 0 <= first < last:
+            num_batches = -(-begun.num_own_places // batch_size)
             raise StreamError(
-                f"step {step} of epoch {self.epoch}: rank {rank} of {world_size} has "
-                f"{-(-begun.num_own_places // batch_size):,} batches of {batch_size}"
+                f"there is no step {step:,} in epoch {self.epoch}: rank {rank} of {world_size} has {num_batches:,} batches of "
+                f"{batch_size}; give a step from 0 to {num_batches - 1:,}"
             )
         return self._rows(begun, first, last)[0]
 

@@ -26,7 +26,8 @@ def test_training_is_asked_in_a_process_of_its_own(release, capfd):
 
 def test_its_errors_and_status_are_ours(release, capfd):
     assert inspect_stream("which", release, {"step": 5, "batch-size": 4, "json": False}) == 1
-    assert capfd.readouterr().err == "curate: step 5 of epoch 0: rank 0 of 1 has 3 batches of 4\n"
+    expected = "curate: there is no step 5 in epoch 0: rank 0 of 1 has 3 batches of 4; give a step from 0 to 2\n"
+    assert capfd.readouterr().err == expected
 
 
 def test_a_mixtures_name_means_its_release_though_a_folder_is_called_so(tmp_path, monkeypatch, capfd):
