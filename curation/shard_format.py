@@ -7,6 +7,7 @@ opens no file and needs the standard library only.
 """
 
 import json
+import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -49,6 +50,22 @@ class ShardImage:
     width: int
     height: int
     sha256: str
+
+
+class TarMember(tarfile.TarInfo):
+    """What every tar is read with (`tarfile.open(..., tarinfo=TarMember)`): a negative size, which a header of 12 bytes or an
+    extended one may state, is refused. Python before its fix of CVE-2025-8194 goes back by it, and reads on for ever."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of content."""
+        return self._size
+
+    @size.setter
+    def size(self, value: int) -> None:
+        if value < 0:
+            raise tarfile.InvalidHeaderError(f"a member of {value} bytes")  # type: ignore[attr-defined]
+        self._size = value
 
 
 def shard_name(mixture: str, number: int) -> str:

@@ -19,7 +19,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.shard_format import BLOCK_BYTES, INDEX_NAME, MANIFEST_NAME, SCHEMA_VERSION, SHARD_FOLDER, ShardEntry
+from curation.shard_format import BLOCK_BYTES, INDEX_NAME, MANIFEST_NAME, SCHEMA_VERSION, SHARD_FOLDER, ShardEntry, TarMember
 from training.errors import SampleError, StreamError
 from training.members import Members
 from training.storage import LocalFiles, Storage
@@ -112,7 +112,7 @@ def _build_index(tars: Sequence[Path], folder: Path) -> None:
 def _scan(tar: Path) -> Iterator[tuple[str, int, int, int, int]]:
     """Key, first byte, length, number of images and bytes of text / 4 (about its tokens) of the samples of a tar."""
     try:
-        with tarfile.open(tar, "r:") as archive:
+        with tarfile.open(tar, "r:", tarinfo=TarMember) as archive:
             key, start, end, images, text = "", 0, 0, 0, 0
             for member in archive:
                 if not member.isfile():
@@ -127,8 +127,17 @@ def _scan(tar: Path) -> Iterator[tuple[str, int, int, int, int]]:
                 text += 0 if _is_image(extension) else member.size
             if key:
                 yield key, start, end - start, images, text // 4
+        _expect_end(tar, archive.offset)
     except (tarfile.TarError, OSError, OverflowError) as error:
         raise StreamError(f"tar '{tar}' cannot be read: {error}") from error
+
+
+def _expect_end(tar: Path, offset: int) -> None:
+    """Raises ReadError where more than zeros follows at `offset`: tarfile takes a damaged header for the end."""
+    with tar.open("rb") as handle:
+        handle.seek(offset)
+        if handle.read(BLOCK_BYTES).strip(b"\0"):
+            raise tarfile.ReadError(f"no header and no end mark at byte {offset:,}; it is damaged, fetch it again")
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -148,7 +157,7 @@ def parse_foreign(data: bytes, start: int) -> Members:
     origin: dict[str, Any] = {}
     names, contents, starts = [], [], []
     try:
-        with tarfile.open(fileobj=io.BytesIO(data + bytes(2 * BLOCK_BYTES)), mode="r:") as archive:
+        with tarfile.open(fileobj=io.BytesIO(data + bytes(2 * BLOCK_BYTES)), mode="r:", tarinfo=TarMember) as archive:
             for member in archive:
                 if not member.isfile():
                     continue

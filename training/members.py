@@ -154,6 +154,8 @@ def read_header(header: bytes, start: int) -> tuple[str, int]:
         checksum = int(header[_CHECKSUM].rstrip(b" \0"), 8)
         num_bytes = int(header[124:136].rstrip(b" \0"), 8)
         name = header[:100].rstrip(b"\0").decode()
+        if num_bytes < 0:  # "-12" is a number to int(); reading on from before the header would never end
+            raise ValueError(f"the size {num_bytes}")
     except ValueError as error:
         raise SampleError(f"no tar header {start:,} bytes into the sample; the index is out of step with the shard") from error
     if len(header) != BLOCK_BYTES or _byte_sum(header) - sum(header[_CHECKSUM]) + _BLANK_CHECKSUM_SUM != checksum:

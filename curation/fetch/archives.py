@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from curation.fetch.gunzip import Beyond, Damage, Garbled, Gunzip
 from curation.fetch.local_zip import local_zip_members
 from curation.fetch.streams import Content, ForwardFile, JoinedFile, Packed
-from curation.shard_format import BLOCK_BYTES
+from curation.shard_format import BLOCK_BYTES, TarMember
 
 _PART = re.compile(r"^(?P<archive>.+?)[._-]part[._-]?(?P<number>\d+|[a-z]{1,3})$", re.IGNORECASE)
 _SKIP_BYTES = 1 << 20
@@ -187,7 +187,7 @@ def _members(joined: Packed, archive: Archive, reading: Reading) -> Iterator[Str
 
 def _tar_members(stream: ForwardFile, reading: Reading) -> Iterator[StreamedMember]:
     try:
-        with tarfile.TarFile(fileobj=stream, mode="r", errors="replace") as tar:  # type: ignore[arg-type]
+        with tarfile.TarFile(fileobj=stream, mode="r", errors="replace", tarinfo=TarMember) as tar:  # type: ignore[arg-type]
             while (info := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # a tar of a million pictures is no list of a million headers
                 if info.isdir():

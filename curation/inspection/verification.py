@@ -21,6 +21,7 @@ from curation.shard_format import (
     SCHEMA_VERSION,
     SHARD_FOLDER,
     VERDICTS_NAME,
+    TarMember,
     decode_sample,
     occurrence_key,
 )
@@ -179,7 +180,7 @@ def _samples_differ(path: Path, name: str, rows: pl.DataFrame) -> list[str]:
 def _walk(path: Path) -> Iterator[tuple[str, str, str, int, int, int]]:
     """Key and _WALKED of each sample of a shard. Raises ValueError where a picture belongs to no sample."""
     key, source, category, offset, expected, images = "", "", "", 0, 0, 0
-    with tarfile.open(path, mode="r:") as tar:
+    with tarfile.open(path, mode="r:", tarinfo=TarMember) as tar:
         for member in tar:
             if member.name.endswith(".json"):
                 if key:

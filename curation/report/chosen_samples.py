@@ -14,7 +14,7 @@ import polars as pl
 from curation.errors import ShardError
 from curation.report.excerpt import Excerpt, excerpt
 from curation.report.thumbnails import MAX_SOURCE_BYTES, NO_PREVIEW, Thumbnail, thumbnail
-from curation.shard_format import INDEX_NAME, SHARD_FOLDER, decode_sample, occurrence_key
+from curation.shard_format import INDEX_NAME, SHARD_FOLDER, TarMember, decode_sample, occurrence_key
 from curation.tables import keyed_bits
 
 NUM_SHOWN = 60
@@ -117,7 +117,7 @@ def _read(
 def _members(handle: BinaryIO, offset_bytes: int, num_bytes: int) -> Iterator[tuple[str, int, BinaryIO]]:
     """Name, size and content of the members that lie in a byte range of a tar; nothing outside it is read."""
     handle.seek(offset_bytes)
-    with tarfile.open(fileobj=handle, mode="r:") as tar:
+    with tarfile.open(fileobj=handle, mode="r:", tarinfo=TarMember) as tar:
         while (member := tar.next()) and member.offset < offset_bytes + num_bytes:
             content = tar.extractfile(member)
             if content is None:

@@ -13,20 +13,47 @@ from curation.sources.records import Batch, LostSpan, Reject, RowGroupSpan, Span
 PARQUET_DAMAGE = (pa.ArrowException, OSError, ValueError)
 """What Arrow raises for what is in a Parquet file; a column's name that is no UTF-8 is a ValueError."""
 
+MAX_GROUP_ROWS = 1 << 22
+"""Rows of a row group, which is read whole; writers make 100,000 to a million by default."""
+MAX_GROUP_VALUES = 1 << 27
+"""Values of one column of a row group, those in its lists counted."""
+MAX_GROUP_BYTES = 8 << 30
+"""Bytes of a row group once decompressed."""
+
 
 def row_groups(path: Path, file: str) -> list[Span]:
-    """A span for each row group of the file at `path`."""
+    """A span for each row group of the file at `path`; one that says it holds more than its columns do, or more than a
+    worker can hold, is lost: a few bytes of Parquet may stand for billions of rows."""
     try:
         metadata = pq.read_metadata(path)
     except PARQUET_DAMAGE as problem:
         return [LostSpan(file, f"not a readable Parquet file: {problem}", b"", 0, reason=RejectReason.UNREADABLE_FILE)]
     spans: list[Span] = []
     position = 0
-    for group in range(metadata.num_row_groups):
-        rows = metadata.row_group(group)
-        spans.append(RowGroupSpan(file, group, position, rows.total_byte_size))
-        position += rows.num_rows
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        if wrong := _implausible(group):
+            detail = f"row group {number} cannot be read: {wrong}"
+            spans.append(LostSpan(file, detail, b"", position, reason=RejectReason.UNREADABLE_FILE))
+            position += 1
+        else:
+            spans.append(RowGroupSpan(file, number, position, group.total_byte_size))
+            position += group.num_rows
     return spans
+
+
+def _implausible(group: pq.RowGroupMetaData) -> str | None:
+    """What is wrong with the sizes that a row group states, without reading it."""
+    rows, size = group.num_rows, group.total_byte_size
+    values = [group.column(number).num_values for number in range(group.num_columns)]
+    if not 0 <= rows <= min(values, default=0):
+        return f"it states {rows:,} rows, and a column of {min(values, default=0):,} values"
+    if rows > MAX_GROUP_ROWS or max(values, default=0) > MAX_GROUP_VALUES or size > MAX_GROUP_BYTES:
+        return (
+            f"it has {rows:,} rows, up to {max(values):,} values a column and {size:,} bytes; at most {MAX_GROUP_ROWS:,}, "
+            f"{MAX_GROUP_VALUES:,} and {MAX_GROUP_BYTES:,} are read at once: write the file with smaller row groups"
+        )
+    return None
 
 
 def read_row_group(root: Path, span: RowGroupSpan, part: Part) -> Batch:

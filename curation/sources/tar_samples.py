@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from curation.errors import RejectReason
-from curation.shard_format import BLOCK_BYTES
+from curation.shard_format import BLOCK_BYTES, TarMember
 from curation.sources.json_records import parse_value
 from curation.sources.records import MAX_RECORD_BYTES, Batch, LostSpan, Member, Reject, Span, TarSpan, is_text_member
 
@@ -48,7 +48,7 @@ def tar_members(path: Path) -> Iterator[Member]:
     Raises tarfile.TarError or OSError where the archive is damaged, after the members before the damage.
     """
     size = path.stat().st_size
-    with tarfile.open(path, mode="r:") as tar:
+    with tarfile.open(path, mode="r:", tarinfo=TarMember) as tar:
         for info in tar:
             if not info.isfile():
                 continue

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from curation.shard_format import (
     END_OF_ARCHIVE,
     ShardImage,
+    TarMember,
     decode_sample,
     encode_sample,
     image_names,
@@ -72,3 +73,29 @@ def test_a_sample_decodes_to_what_was_encoded():
 def test_what_is_no_sample_is_refused(payload: bytes):
     with pytest.raises(ValueError):
         decode_sample(payload)
+
+
+def header(name: str, size: bytes) -> bytes:
+    """A tar header with this size field."""
+    block = bytearray(tar_header(name, 0))
+    block[124:136], block[148:156] = size, b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+@pytest.mark.parametrize("size", [-1, -512, -1024])
+def test_a_negative_size_ends_the_reading(size: int):
+    """Python without its fix of CVE-2025-8194 would go round for ever."""
+    data = header("good.txt", b"0" * 11 + b"\0") + header("bad.txt", size.to_bytes(12, "big", signed=True)) + END_OF_ARCHIVE
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:", tarinfo=TarMember) as tar:
+        assert tar.getnames() == ["good.txt"]
+    with pytest.raises(tarfile.ReadError, match=f"a member of {size} bytes"):
+        tarfile.TarFile(fileobj=io.BytesIO(data[512:]), tarinfo=TarMember)
+
+
+def test_a_negative_size_in_an_extended_header_ends_the_reading():
+    extended = tarfile.TarInfo("bad.txt")
+    extended.pax_headers = {"size": "-512"}
+    data = header("good.txt", b"0" * 11 + b"\0") + extended.tobuf(tarfile.PAX_FORMAT) + END_OF_ARCHIVE
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:", tarinfo=TarMember) as tar:
+        assert tar.getnames() == ["good.txt"]
