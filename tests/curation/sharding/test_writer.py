@@ -49,3 +49,10 @@ def test_pictures_that_are_gone_say_what_to_do(tmp_path: Path, pictures: Picture
     (tmp_path / "source" / "images-00000.tar").unlink()
     with pytest.raises(ShardError, match="ingest 's' again"):
         write_shard(tmp_path / "a.tar", [("s", row(0, ("png", 0, 5)))], Pictures({"s": str(tmp_path / "source")}))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_disk_is_told_though_another_thread_writes(pictures: Pictures, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("curation.sharding.writer._BUFFER_BYTES", 1_024)
+    with pytest.raises(OSError, match="No space left on device"):
+        write_shard(Path("/dev/full"), [("s", row(number)) for number in range(20)], pictures)
