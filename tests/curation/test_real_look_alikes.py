@@ -1,6 +1,5 @@
 """Every picture of the real slices against every other: what is merged is listed here, and was looked at side by side."""
 
-import os
 from itertools import combinations
 from pathlib import Path
 
@@ -10,8 +9,8 @@ import pytest
 from curation.dedup.near_image import Thumbnails, alike_within
 from curation.dedup.picture_check import LookAlikeRule
 from curation.imaging import examine
+from tests.support.real_slices import real_slices
 
-REPOSITORY = Path(__file__).parents[2]
 ENDINGS = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp"}
 GROUPS = [
     *({111, 84},),
@@ -25,9 +24,7 @@ other colours of the ground; maps that mark another state, as 92 and 781, are no
 
 @pytest.mark.extra
 def test_of_all_real_pictures_only_the_listed_ones_are_merged():
-    root = Path(os.environ.get("CURATION_REAL_DATA", REPOSITORY.parent / "shared" / "data")).absolute()
-    if not root.is_dir():
-        pytest.skip(f"no real slices at '{root}'; set CURATION_REAL_DATA to the folder that holds them")
+    root = real_slices()
     paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in ENDINGS)
     assert len(paths) == 5_325
     shown = {}

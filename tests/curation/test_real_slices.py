@@ -1,6 +1,5 @@
 """Real public data, as published: what it holds is known (see README.md beside it) and must come out, record for record."""
 
-import os
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from curation.steps.deduplicate import Deduplicate
 from curation.steps.ingest import Ingest
 from curation.steps.sign import Sign
 from curation.storage.store import Store
+from tests.support.real_slices import real_slices
 from tests.support.upstream import Built, build, rows
 
 pytestmark = pytest.mark.slow
@@ -50,12 +50,7 @@ REPAIRED = {"opencqa": {"extension_corrected": 68}, "scibench": {"extension_corr
 
 @pytest.fixture(scope="module")
 def catalog() -> Iterator[Catalog]:
-    folder = Path(os.environ.get("CURATION_REAL_DATA", REPOSITORY.parent / "shared" / "data")).absolute()
-    if not folder.is_dir():
-        message = f"no real slices at '{folder}'; set CURATION_REAL_DATA to the folder that holds them"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+    folder = real_slices()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CURATION_REAL_DATA", str(folder))
         yield load_catalog(CATALOG)

@@ -1,11 +1,10 @@
 import io
-import os
 import shutil
 import tarfile
-from pathlib import Path
 
 import pytest
 
+from tests.support.real_slices import real_slices
 from tests.support.releases import png_bytes
 from training.errors import StreamError
 from training.storage import Storage
@@ -90,10 +89,7 @@ def test_a_tar_cut_after_it_was_indexed_is_found(folder, storage):
 
 
 def test_a_published_tar_of_web_captions(tmp_path, storage):
-    source = Path(os.environ.get("CURATION_REAL_DATA", "nowhere")) / "cc12m_wds"
-    if not source.is_dir():
-        pytest.skip(f"no real slices at '{source}'; set CURATION_REAL_DATA to the folder that holds them")
-    copied = shutil.copytree(source, tmp_path / "cc12m")
+    copied = shutil.copytree(real_slices() / "cc12m_wds", tmp_path / "cc12m")
     samples = list(ShardStream(copied, storage=storage))
     assert len(samples) == 32
     assert all(len(sample["images"]) == 1 and sample["origin"]["txt"] for sample in samples)

@@ -1,6 +1,5 @@
 """How many sources that people described by hand a guess describes the same; docs/adding-a-source.md states the figures."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from curation.errors import SourceError
 from curation.guessing.suggest import guess
 from curation.inspection.trial import TriedSample, try_row
 from flows.demo.world import generate
+from tests.support.real_slices import real_slices
 
 pytestmark = pytest.mark.slow
 
@@ -37,12 +37,7 @@ WITHOUT_PICTURES = {"vsr"}
 
 @pytest.fixture(scope="module")
 def catalogs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Catalog]]:
-    real = Path(os.environ.get("CURATION_REAL_DATA", REPOSITORY.parent / "shared" / "data")).absolute()
-    if not real.is_dir():
-        message = f"no real slices at '{real}'; set CURATION_REAL_DATA to the folder that holds them"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+    real = real_slices()
     demo = tmp_path_factory.mktemp("demo")
     generate(demo)
     with pytest.MonkeyPatch.context() as patch:
