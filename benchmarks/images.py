@@ -1,7 +1,9 @@
 """Signatures of pictures against ImageHash and against the bare scaled decode, and look-alikes found among planted copies.
 
-Ingestion decodes every picture once, in full, to see that it is whole; its thumbnail is made from that decode. Both costs are
-printed: a signature from a file, decoded as small as it may be, and what a signature adds to the full decode.
+A signature is a thumbnail and all hashes of its windows and halves. ImageHash makes one hash of 64 bits and nothing to verify
+it by, so the time of one such hash is printed too. Both are of files, decoded as small as they may be: the bare scaled decode
+bounds them. Ingestion decodes every picture once, in full, to see that it is whole; what a signature adds to that is printed
+as well.
 
 ImageHash is optional (pip install ImageHash). imagededup is not run: it needs torchvision, which this project goes without.
 Planted copies are of real photographs and charts where the slices are (CURATION_REAL_DATA, else shared/data beside the
@@ -12,7 +14,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +23,10 @@ from PIL import Image, ImageDraw, ImageFont
 from benchmarks.printing import show
 from curation.dedup.near_image import Thumbnails, alike_between
 from curation.dedup.picture_check import LookAlikeRule
+from curation.dedup.picture_hashes import HASHED_SIDE, WINDOWS, perceptual_hashes
 from curation.imaging import LUMA_SIDE, on_white, thumbnail_of
 
-SIZES = {(800, 600): 120, (1600, 1200): 32}
+SIZES = {(512, 384): 240, (800, 600): 120, (1600, 1200): 32}
 """Sizes of JPEGs, and how many of each."""
 
 ROUNDS = 3
@@ -56,30 +59,39 @@ def per_second(work: Callable[[], object], number: int) -> float:
     return number / best
 
 
-def small(data: bytes) -> Image.Image:
-    """The smallest decode of a JPEG that still has a thumbnail's cells."""
+def small(data: bytes, mode: str = "RGB", side: int = LUMA_SIDE) -> Image.Image:
+    """The smallest decode of a JPEG that still has a thumbnail's cells, or `side` ones."""
     image = Image.open(io.BytesIO(data))
-    image.draft("RGB", (LUMA_SIDE, LUMA_SIDE))
+    image.draft(mode, (side, side))
     image.load()
     return image
 
 
-def sign(pictures: Sequence[np.ndarray]) -> None:
+def sign(pictures: Iterable[Image.Image]) -> None:
     """Thumbnails, and all hashes of windows and halves: all that look-alikes need."""
-    packed = np.frombuffer(bytearray().join(map(thumbnail_of, pictures)), np.uint8).reshape(len(pictures), -1)
-    assert len(Thumbnails(packed, np.ones(len(pictures), np.float32)).looks) == len(pictures)
+    rows = [thumbnail_of(picture) for picture in pictures]
+    thumbnails = np.frombuffer(bytearray().join(rows), np.uint8).reshape(len(rows), -1)
+    assert len(Thumbnails(thumbnails, np.ones(len(rows), np.float32)).looks) == len(rows)
+
+
+def hash_only(files: Sequence[bytes]) -> None:
+    """One perceptual hash of each JPEG."""
+    side = (HASHED_SIDE, HASHED_SIDE)
+    luma = [np.asarray(small(data, "L", HASHED_SIDE).resize(side, Image.Resampling.BILINEAR)) for data in files]
+    assert len(perceptual_hashes(np.stack(luma), WINDOWS[:1])) == len(files)
 
 
 def speed(size: tuple[int, int], count: int) -> None:
     """Print the rates for `count` JPEGs of one size."""
     files = [encoded(photograph(number, size)) for number in range(count)]
-    pixels = [np.asarray(Image.open(io.BytesIO(data))) for data in files]
-    sign(pixels[:2])
+    sign(small(data) for data in files[:2])
+    hash_only(files[:2])
     name = f"signatures of {size[0]} x {size[1]} JPEG"
-    ours = per_second(lambda: sign([np.asarray(small(data)) for data in files]), count)
+    ours = per_second(lambda: sign(small(data) for data in files), count)
     show(name, ours, per_second(lambda: [small(data) for data in files], count), "pictures/s", versus="bare scaled decode")
     full = per_second(lambda: [Image.open(io.BytesIO(data)).load() for data in files], count)
-    added = per_second(lambda: sign(pixels), count)
+    pictures = [Image.open(io.BytesIO(data)).convert("RGB") for data in files]
+    added = per_second(lambda: sign(pictures), count)
     show("  with the full decode", 1 / (1 / added + 1 / full), full, "pictures/s", versus="bare full decode")
     try:
         import imagehash
@@ -88,6 +100,7 @@ def speed(size: tuple[int, int], count: int) -> None:
         return
     peer = per_second(lambda: [imagehash.phash(Image.open(io.BytesIO(data))) for data in files], count)
     show(name, ours, peer, "pictures/s", versus="ImageHash phash")
+    show("  one hash alone", per_second(lambda: hash_only(files), count), peer, "pictures/s", versus="ImageHash phash")
 
 
 def scaled(image: Image.Image, scale: float) -> Image.Image:
@@ -161,7 +174,7 @@ def table(kind: str, images: Pictures) -> None:
 
 def packed(images: Pictures) -> Thumbnails:
     """Thumbnails of decoded pictures."""
-    rows = np.stack([np.frombuffer(thumbnail_of(np.asarray(image)), np.uint8) for image in images])
+    rows = np.stack([np.frombuffer(thumbnail_of(image), np.uint8) for image in images])
     return Thumbnails(rows, np.array([image.width / image.height for image in images], np.float32))
 
 

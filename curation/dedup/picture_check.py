@@ -125,21 +125,24 @@ def _chroma(packed: Bytes, channel: int) -> Floats:
 def traits_of(packed: Bytes, aspects: Floats) -> Traits:
     """Traits of [n, THUMBNAIL_BYTES] thumbnails."""
     traits = np.zeros((len(packed), 6), np.float32)
+    lows, highs = np.empty(64, np.float32), np.empty(64, np.float32)
     for number in range(len(packed)):
         small = pooled(_unpacked(packed[number]), LUMA_SIDE // 64)
         side = small.shape[0]
         total, squares, plain, light, detailed = 0.0, 0.0, 0, 0, 0
         for row in range(side):
+            above, below = max(row - 1, 0), min(row + 1, side - 1)
+            for column in range(side):
+                lows[column] = min(small[above, column], small[row, column], small[below, column])
+                highs[column] = max(small[above, column], small[row, column], small[below, column])
             for column in range(side):
                 value = small[row, column]
                 total += value
                 squares += value * value
-                low, high = value, value
-                for near in range(max(row - 1, 0), min(row + 2, side)):
-                    for beside in range(max(column - 1, 0), min(column + 2, side)):
-                        low, high = min(low, small[near, beside]), max(high, small[near, beside])
-                plain += high - low <= _IS_PLAIN
-                detailed += high - low > _IS_DETAILED
+                before, after = max(column - 1, 0), min(column + 1, side - 1)
+                varies = max(highs[before], highs[column], highs[after]) - min(lows[before], lows[column], lows[after])
+                plain += varies <= _IS_PLAIN
+                detailed += varies > _IS_DETAILED
                 light += value >= _IS_LIGHT
         count = side * side
         traits[number, CONTRAST] = np.sqrt(max(squares / count - (total / count) ** 2, 0.0))

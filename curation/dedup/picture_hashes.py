@@ -28,7 +28,7 @@ MIN_CONTRAST = 4.0
 """Halves whose luma varies less (standard deviation) are blank, and their hashes noise."""
 
 _FREQUENCIES = 8
-_SIDE = 64
+HASHED_SIDE = 64
 _BATCH = 1_024
 
 
@@ -47,6 +47,20 @@ def perceptual_hashes(luma: npt.NDArray[np.uint8], frames: tuple[Frame, ...] = W
 
 
 @compiled
+def _middle(values: Floats) -> int:
+    """The place of the median of an odd number of values; for so few, counting beats sorting."""
+    half = len(values) // 2
+    for place in range(len(values)):
+        below, not_above = 0, 0
+        for other in values:
+            below += other < values[place]
+            not_above += other <= values[place]
+        if below <= half < not_above:
+            return place
+    return half  # where none is a number
+
+
+@compiled
 def _hash(
     luma: Floats, waves: Floats, is_down: npt.NDArray[np.bool_], down: npt.NDArray[np.int64], across: npt.NDArray[np.int64],
     hashes: Hashes,
@@ -54,7 +68,8 @@ def _hash(
     """One picture after another, so that no hash depends on the pictures beside it, as sums in a batched product may."""
     num_waves = waves.shape[1]
     columns = np.empty((len(waves), num_waves, luma.shape[2]), np.float32)
-    spectrum = np.empty(num_waves * num_waves, np.float32)
+    by_place = np.ascontiguousarray(waves.transpose(0, 2, 1))  # all waves of a place side by side: summed at once
+    spectrum = np.empty((num_waves, num_waves), np.float32)
     for number in range(len(luma)):
         columns[:] = 0
         for span in range(len(waves)):
@@ -65,15 +80,16 @@ def _hash(
                         for column in range(luma.shape[2]):
                             columns[span, wave, column] += share * luma[number, row, column]
         for frame in range(len(down)):
-            for wave in range(num_waves):
-                for other in range(num_waves):
-                    total = np.float32(0)
-                    for column in range(luma.shape[2]):
-                        total += columns[down[frame], wave, column] * waves[across[frame], other, column]
-                    spectrum[wave * num_waves + other] = total
-            middle = np.sort(spectrum[1:])[len(spectrum) // 2 - 1]
+            spectrum[:] = 0
+            for wave in range(_FREQUENCIES):
+                for column in range(HASHED_SIDE):
+                    share = columns[down[frame], wave, column]
+                    for other in range(_FREQUENCIES):
+                        spectrum[wave, other] += share * by_place[across[frame], column, other]
+            flat = spectrum.ravel()
+            middle = flat[1 + _middle(flat[1:])]
             bits = np.uint64(0)
-            for value in spectrum:
+            for value in flat:
                 bits = (bits << np.uint64(1)) | np.uint64(value > middle)
             hashes[number, frame] = bits
 
@@ -84,23 +100,34 @@ def contrasts(luma: npt.NDArray[np.uint8], frames: tuple[Frame, ...] = HALVES) -
     for start in range(0, len(luma), _BATCH):
         part = _reduced(luma[start : start + _BATCH])
         for number, frame in enumerate(frames):
-            top, bottom, left, right = (round(share * _SIDE) for share in frame)
+            top, bottom, left, right = (round(share * HASHED_SIDE) for share in frame)
             found[start : start + _BATCH, number] = part[:, top:bottom, left:right].std((1, 2))
     return found
 
 
+@compiled
 def _reduced(luma: npt.NDArray[np.uint8]) -> Floats:
-    cells = luma.shape[1] // _SIDE
-    total = np.zeros((len(luma), _SIDE, _SIDE), np.float32)
-    for row in range(cells):
-        for column in range(cells):
-            total += luma[:, row::cells, column::cells]
-    return total / np.float32(cells * cells)
+    """[n, 64, 64] means over squares of cells."""
+    cells = luma.shape[1] // HASHED_SIDE
+    small = np.empty((len(luma), HASHED_SIDE, HASHED_SIDE), np.float32)
+    sums = np.empty(HASHED_SIDE * cells, np.int32)
+    for number in range(len(luma)):
+        for row in range(HASHED_SIDE):
+            sums[:] = 0
+            for within in range(cells):
+                for column in range(HASHED_SIDE * cells):
+                    sums[column] += luma[number, row * cells + within, column]
+            for column in range(HASHED_SIDE):
+                total = np.int32(0)
+                for within in range(cells):
+                    total += sums[column * cells + within]
+                small[number, row, column] = np.float32(total) / np.float32(cells * cells)
+    return small
 
 
 def _cosines(low: float, high: float) -> Floats:
     """[8, 64] the lowest cosines over the cells between `low` and `high`, 0 outside."""
-    places = ((np.arange(_SIDE) + 0.5) / _SIDE - low) / (high - low)
+    places = ((np.arange(HASHED_SIDE) + 0.5) / HASHED_SIDE - low) / (high - low)
     is_inside = (places > 0) & (places < 1)
     waves: Floats = (np.cos(np.pi * np.arange(_FREQUENCIES)[:, None] * places) * is_inside).astype(np.float32)
     return waves

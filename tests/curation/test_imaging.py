@@ -193,3 +193,26 @@ def test_deep_pictures_have_thumbnails_too(mode: str):
     ramp = Image.fromarray(np.linspace(0, 60_000, 80 * 80).reshape(80, 80).astype(np.uint16)).convert(mode)
     thumbnail = np.frombuffer(facts(ramp, "TIFF").thumbnail, np.uint8)[: 128 * 128]
     assert thumbnail[0] < 10 and thumbnail[-1] > 240
+
+
+def test_thumbnails_hold_the_colours_of_their_places_whatever_the_size():
+    for size in ((128, 128), (257, 300), (1023, 770)):
+        halves = Image.new("RGB", size, (200, 40, 30))
+        halves.paste((20, 60, 220), (0, size[1] // 2, size[0], size[1]))
+        packed = np.frombuffer(facts(halves, "PNG").thumbnail, np.uint8)
+        luma, chroma = packed[: 128 * 128].reshape(128, 128), packed[128 * 128 :].reshape(2, 16, 16)
+        upper, lower = (
+            np.array(half.convert("YCbCr").getpixel((0, 0))) for half in (halves, halves.crop((0, size[1] - 1, *size)))
+        )
+        for colour, rows in ((upper, slice(0, 7)), (lower, slice(9, 16))):
+            assert (abs(luma[8 * rows.start : 8 * rows.stop].astype(int) - colour[0]) <= 1).all()
+            assert (chroma[0, rows] == colour[1]).all()
+            assert (chroma[1, rows] == colour[2]).all()
+
+
+def test_an_rgb_picture_with_a_transparent_colour_has_the_thumbnail_of_what_is_shown():
+    picture = Image.new("RGB", (200, 200), (10, 20, 30))
+    picture.paste((200, 100, 0), (100, 0, 200, 200))
+    shown = Image.new("RGB", (200, 200), "white")
+    shown.paste((200, 100, 0), (100, 0, 200, 200))
+    assert facts(picture, "PNG", transparency=(10, 20, 30)).thumbnail == facts(shown, "PNG").thumbnail

@@ -15,6 +15,14 @@ def test_hashes_do_not_depend_on_the_batch():
     assert (perceptual_hashes(LUMA)[3:5] == perceptual_hashes(LUMA[3:5])).all()
 
 
+def test_a_hash_holds_the_signs_of_the_lowest_frequencies_against_their_median():
+    cells = LUMA.reshape(len(LUMA), 64, 2, 64, 2).mean((2, 4))
+    waves = np.cos(np.pi * np.arange(8)[:, None] * (np.arange(64) + 0.5) / 64)
+    spectra = (waves @ cells @ waves.T).reshape(len(LUMA), 64)
+    signs = spectra > np.median(spectra[:, 1:], axis=1, keepdims=True)
+    assert (np.packbits(signs, axis=1).view(">u8")[:, 0] == perceptual_hashes(LUMA)[:, 0]).all()
+
+
 def test_a_crop_hashes_as_the_window_it_was_cut_from():
     image = scene(1, (400, 400))
     for number, (top, bottom, left, right) in enumerate(WINDOWS):
