@@ -5,6 +5,7 @@ server listens on a socket handed down by the command, so no port is guessed and
 answered. It leaves when its standard input ends, which happens however the command ends, `kill -9` included.
 """
 
+import logging
 import os
 import socket
 import subprocess
@@ -105,6 +106,7 @@ def _leave_with_parent(server: "uvicorn.Server") -> None:
     sys.stdin.buffer.read()
     if not server.started:
         os._exit(1)  # nothing was asked of it yet
+    logging.disable()  # the end cancels whatever it is at, which its database logs as an error
     server.should_exit = True
 
 
