@@ -14,12 +14,13 @@ Floats = npt.NDArray[np.float32]
 Frame = tuple[float, float, float, float]
 
 _TENTHS = tuple((top, top + 0.9, left, left + 0.9) for top in (0.0, 0.05, 0.1) for left in (0.0, 0.05, 0.1))
+_BETWEEN = tuple((top, top + 0.9, left, left + 0.9) for top in (0.025, 0.075) for left in (0.025, 0.075))
 _ONE_SIDE = tuple(
     frame
     for cut in (0.1, 0.05)
     for frame in ((cut, 1.0, 0.0, 1.0), (0.0, 1 - cut, 0.0, 1.0), (0.0, 1.0, cut, 1.0), (0.0, 1.0, 0.0, 1 - cut))
 )
-WINDOWS = ((0.0, 1.0, 0.0, 1.0), *_TENTHS, (0.025, 0.975, 0.025, 0.975), *_ONE_SIDE, (0.1, 0.9, 0.1, 0.9))
+WINDOWS = ((0.0, 1.0, 0.0, 1.0), *_TENTHS, *_BETWEEN, (0.025, 0.975, 0.025, 0.975), *_ONE_SIDE, (0.1, 0.9, 0.1, 0.9))
 """What a picture may be a crop of; the first is the whole picture."""
 
 HALVES = ((0.0, 0.5, 0.0, 1.0), (0.5, 1.0, 0.0, 1.0), (0.0, 1.0, 0.0, 0.5), (0.0, 1.0, 0.5, 1.0))

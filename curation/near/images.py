@@ -33,8 +33,8 @@ PICTURES_PER_TABLE = 262_144
 BYTES_PER_BLOCK_PICTURE = 90_000
 """Of a block that is compared: its thumbnails (twice where mirror images count) and all that `max_alike` lets be proposed."""
 
-BYTES_PER_TABLE_PICTURE = 1_500
-"""While a table of hashes is made: 20 windows, of which each takes BYTES_PER_ENTRY, and what is read for it."""
+BYTES_PER_TABLE_PICTURE = 1_800
+"""While a table of hashes is made: 24 windows, of which each takes BYTES_PER_ENTRY, and what is read for it."""
 
 BYTES_PER_PICTURE = 400
 """Pixel hashes of all pictures, while numbers are given."""

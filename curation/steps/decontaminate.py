@@ -25,7 +25,7 @@ from curation.steps.step import Artefact, created_now
 from curation.storage.store import Store, is_published, publish, read_manifest, replacing, write_table
 from curation.tables import THUMBNAILS, VERDICTS
 
-VERSION = 2
+VERSION = 3
 ROWS_PER_FILE = 1_000_000
 _ITEM_TABLES = ("facts", "pictures", "questions", "grams")
 _KINDS: dict[str, dict[str, type[pl.DataType]]] = {"contacts": CONTACTS, "hits": HITS, "pictures": PICTURE_HITS}

@@ -1,6 +1,7 @@
 import numpy as np
 from PIL import Image
 
+from curation.dedup.picture_check import LookAlikeRule
 from curation.dedup.picture_hashes import HALVES, WINDOWS, contrasts, perceptual_hashes
 from tests.support.look_alikes import scene, thumbnails
 
@@ -45,3 +46,12 @@ def test_blank_halves_have_no_contrast():
     top, bottom, left, right = contrasts(thumbnails(image).luma)[0]
     assert top == 0
     assert min(bottom, left, right) > 4
+
+
+def test_a_tenth_cropped_off_anywhere_leaves_a_window_near_enough_to_be_proposed():
+    image = scene(2, (400, 400))
+    crops = [image.crop((left, top, left + 360, top + 360)) for top in range(0, 41, 10) for left in range(0, 41, 10)]
+    luma = thumbnails(image, *crops).luma
+    windows = perceptual_hashes(luma[:1])[0]
+    nearest = bits(windows[None, :], perceptual_hashes(luma[1:])[:, :1]).min(1)
+    assert (nearest <= LookAlikeRule().max_bits).all()
