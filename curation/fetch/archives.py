@@ -13,7 +13,7 @@ import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -27,6 +27,8 @@ _PART = re.compile(r"^(?P<archive>.+?)[._-]part[._-]?(?P<number>\d+|[a-z]{1,3})$
 _SKIP_BYTES = 1 << 20
 ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError, ValueError)
 """What zipfile raises for what is in a file. NotImplementedError is a RuntimeError, a name that is no UTF-8 a ValueError."""
+
+_OTHERS = "the others"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,15 @@ class PictureArchives:
     folder: str
     archives: tuple[Archive, ...]
     lack: str | None = None
+
+    @classmethod
+    def of_part(cls, archives: Sequence[Archive], lacks: Iterable[str]) -> "PictureArchives":
+        """Those of all pictures of a part, of which `lacks` could not be had: what those hold is lost with them."""
+        there = [archive for archive in archives if archive.name != _OTHERS]
+        lack = "; ".join([*(archive.lack or "" for archive in archives if archive.name == _OTHERS), *lacks]) or None
+        if there and lack:
+            there.append(Archive(_OTHERS, (), lack))
+        return cls("", tuple(there), None if there else lack)
 
 
 @dataclass(slots=True)

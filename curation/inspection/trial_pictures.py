@@ -35,10 +35,8 @@ from curation.upstream.places import FolderPlace, NotThereError, Place, place_of
 
 ARCHIVE_BYTES = 64 << 20
 """How much of an archive, as published, is looked through."""
-
-
-CONNECTIONS = 4
-TIMEOUT_S = 20.0
+CONNECTIONS, TIMEOUT_S = 4, 20.0
+"""With which pictures at URLs are asked for."""
 
 
 class NotLooked(Exception):

@@ -96,9 +96,7 @@ def archives_of_part(urls: tuple[str, ...], store: Store, pool: Pool) -> tuple[P
         places.append(f"{shown} at commit {fetched.commit}" if fetched.commit else shown)
         if not found:
             lacks.append(f"there is no archive {shown}")
-    if lacks and archives:
-        archives.append(Archive("the others", (), "; ".join(lacks)))  # some are there: what the others hold is lost with them
-    return PictureArchives("", tuple(archives), None if archives else "; ".join(lacks)), places
+    return PictureArchives.of_part(archives, lacks), places
 
 
 def forget_elsewhere(url: str, store: Store) -> None:

@@ -78,12 +78,10 @@ def _with_pictures(row: Row, found: PartInputs, store: Store, pool: Pool) -> Par
     if not urls:
         return found
     far, places = archives_of_part(urls, store, pool)
-    lack = "; ".join(each.lack for each in (*found.archives, far) if each.lack) or None
-    archives = tuple(archive for each in (*found.archives, far) for archive in each.archives)
-    if lack and archives:
-        archives = (*archives, Archive("the others", (), lack))
-    place = {**found.place, "archives": ", ".join(places)}
-    return replace(found, archives=(PictureArchives("", archives, None if archives else lack),), place=place)
+    both = (*found.archives, far)
+    archives = [archive for each in both for archive in each.archives]
+    together = PictureArchives.of_part(archives, [each.lack for each in both if each.lack])
+    return replace(found, archives=(together,), place={**found.place, "archives": ", ".join(places)})
 
 
 def _find(catalog: Catalog, row: Row, number: int, store: Store, pool: Pool) -> PartInputs:
@@ -157,11 +155,9 @@ def _streamed_archives(part: Part, root: Path) -> tuple[PictureArchives, ...]:
         pattern = images.packed[0]
         if not names or (names == [pattern] and _is_seekable(root / pattern, is_zip=images.zip is not None)):
             return ()
-    archives = tuple(archive.below(root) for archive in group_archives(names))
-    lack = "; ".join(f"there is no archive '{pattern}'" for pattern, paths in found.items() if not paths)
-    if lack and archives:
-        archives = (*archives, Archive("the others", (), lack))
-    return (PictureArchives("", archives, None if archives else lack or None),)
+    archives = [archive.below(root) for archive in group_archives(names)]
+    lacks = [f"there is no archive '{pattern}'" for pattern, paths in found.items() if not paths]
+    return (PictureArchives.of_part(archives, lacks),)
 
 
 def _is_seekable(path: Path, *, is_zip: bool) -> bool:
@@ -262,9 +258,7 @@ def _repository_archives(
         archives += found
         if not found:
             lacks.append(f"hub:{location.hub} has no archive '{pattern}' at commit {commit}")
-    if lacks and archives:
-        archives.append(Archive("the others", (), "; ".join(lacks)))
-    return (PictureArchives("", tuple(archives), None if archives else "; ".join(lacks)),)
+    return (PictureArchives.of_part(archives, lacks),)
 
 
 def _from_release(catalog: Catalog, row: Row, number: int, location: ReleaseRows, store: Store, pool: Pool) -> PartInputs:
