@@ -2,7 +2,6 @@
 
 import io
 import json
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from curation.inspection.checking import check_rows, is_wrong
 from curation.inspection.trial import TriedSample, try_row
 from curation.storage.store import Store
 from tests.curation.fetch.test_archives import tar_of
+from tests.support.archives import zip_of
 from tests.support.fake_hub import FakeHub, fake_hub
 from tests.support.http_server import Server, serving
 from tests.support.upstream import content, ingest, picture, rows
@@ -29,14 +29,6 @@ EXPECTED = {
     "synthdog": 2, "arxivqa": 2, "design2code": 2, "geo170k": 4, "mathvision": 2,
 }  # fmt: skip
 """Samples of each source in the small world; those whose pictures or records do not lie in columns of one table."""
-
-
-def zip_of(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
 
 
 def parquet_of(records: list[dict[str, Any]]) -> bytes:

@@ -37,6 +37,7 @@ from curation.sources.mapping import Mapped, map_batch
 from curation.sources.pictures import fetch, picture_names
 from curation.sources.readers import read, survey
 from curation.sources.sample_rows import Origins, rejected_table, sample_table
+from tests.support.archives import zip_of
 from tests.support.upstream import encoded, part, picture
 from training.decode import open_rgb
 from training.errors import SampleError
@@ -140,14 +141,6 @@ def _tar(files: Mapping[str, bytes], format_: int = tarfile.USTAR_FORMAT) -> byt
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, "../../etc/passwd"
             tar.addfile(member)
-    return buffer.getvalue()
-
-
-def _zip(files: Mapping[str, bytes], compression: int) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", compression) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
     return buffer.getvalue()
 
 
@@ -325,7 +318,7 @@ def _feed_guess(data: bytes, folder: Path) -> None:
 
 _PARQUET = {"format": "parquet"}
 _ARCHIVES = [_tar(_FILES), _tar({"a" * 150: b"x", "é": b""}, tarfile.PAX_FORMAT), _tar(_FILES, tarfile.GNU_FORMAT)]
-_ZIPS = [_zip(_FILES, compression) for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA)]
+_ZIPS = [zip_of(_FILES, compression) for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA)]
 _SHARDS = [_shard("png"), _shard("0.png", "1.png"), _shard(), _tar(_SAMPLES)]
 READERS: dict[str, Reader] = {
     "json": Reader(_records("data.json", *_JSON_PARTS), [_ARRAY, _KEYED, _LINES, b'[{"q": NaN}, {"q": "\\ud800"}]']),

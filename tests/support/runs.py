@@ -1,9 +1,12 @@
 """Run files for tests: the smallest run that has every part."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from training.metrics import StepReport
 
 SMALL_RUN: dict[str, Any] = {
     "seed": 3,
@@ -50,3 +53,21 @@ def write_run(path: Path, **changes: Any) -> Path:
     """A run file of SMALL_RUN with changes."""
     path.write_text(yaml.safe_dump(run_settings(**changes)))
     return path
+
+
+class Stop(Exception):
+    """Ends a run from its `watch`."""
+
+
+def stop_at(step: int) -> Callable[[StepReport], None]:
+    """A `watch` that ends the run when this step is done."""
+
+    def watch(report: StepReport) -> None:
+        if report.step == step:
+            raise Stop
+
+    return watch
+
+
+def ignore(_: StepReport) -> None:
+    """A `watch` that lets the run go on."""

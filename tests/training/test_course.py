@@ -6,8 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.support.releases import demo_samples, write_release
-from tests.support.runs import run_settings
+from tests.support.runs import Stop, ignore, run_settings, stop_at
 from training.checkpoint import list_checkpoints, read_state
 from training.config import RunConfig
 from training.errors import CheckpointError, ConfigError, StreamError
@@ -16,32 +15,11 @@ from training.loop import Trainer
 RATIOS = {"a.yaml": {"general": 1, "ocr": 2, "language": 1}, "b.yaml": {"general": 1, "ocr": 0, "language": 0}}
 
 
-@pytest.fixture(scope="module")
-def demo_release(tmp_path_factory):
-    return write_release(tmp_path_factory.mktemp("demo") / "r", demo_samples(26), samples_per_shard=10)
-
-
 @pytest.fixture
 def mixtures(tmp_path):
     for name, ratios in RATIOS.items():
         (tmp_path / name).write_text(json.dumps({"name": "m", "ratios": ratios}))
     return tmp_path
-
-
-class Stop(Exception):
-    pass
-
-
-def stop_at(step):
-    def watch(report):
-        if report.step == step:
-            raise Stop
-
-    return watch
-
-
-def ignore(report):
-    pass
 
 
 def trainer(release, output, *, steps=9, every=3, **data):

@@ -8,18 +8,12 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing import event_accumulator
 
-from tests.support.releases import demo_samples, write_release
-from tests.support.runs import run_settings
+from tests.support.runs import Stop, ignore, run_settings, stop_at
 from training.checkpoint import list_checkpoints
 from training.config import RunConfig
 from training.errors import CheckpointError, ConfigError, LossError
 from training.export import load_run
 from training.loop import Trainer, schedule_factor
-
-
-@pytest.fixture(scope="module")
-def demo_release(tmp_path_factory):
-    return write_release(tmp_path_factory.mktemp("demo") / "r", demo_samples(26), samples_per_shard=10)
 
 
 def trainer(demo_release, output, **changes):
@@ -28,22 +22,6 @@ def trainer(demo_release, output, **changes):
 
 def without(settings, key):
     return {name: value for name, value in settings.items() if name != key}
-
-
-class Stop(Exception):
-    pass
-
-
-def stop_at(step):
-    def watch(report):
-        if report.step == step:
-            raise Stop
-
-    return watch
-
-
-def ignore(report):
-    pass
 
 
 def timeless(output):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from curation.fetch import archives, gunzip
 from curation.fetch.archives import Archive, MemberDamage, Reading, group_archives, stream_members
 from curation.fetch.gunzip import Damage
+from tests.support.archives import zip_of
 from tests.support.upstream import write_files
 
 FILES = {f"in/{number}.bin": bytes([number]) * (700 * number) for number in range(1, 9)}
@@ -25,14 +26,6 @@ def tar_of(files: Mapping[str, bytes], *, packed: bool = False) -> bytes:
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
     return gzip.compress(buffer.getvalue(), mtime=0) if packed else buffer.getvalue()
-
-
-def zip_of(files: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
 
 
 def read_archive(root: Path, archive: Archive) -> tuple[dict[str, bytes], Reading]:

@@ -3,7 +3,6 @@
 import io
 import json
 import random
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from curation.storage.store import Store
 from curation.upstream import far_head
 from curation.upstream import head as release_head
 from tests.curation.inspection.test_trial import tar_of
+from tests.support.archives import zip_of
 from tests.support.fake_hub import fake_hub
 from tests.support.http_server import Server, serving
 from tests.support.release_world import packed_tar, release_catalog, release_files, split_parts
@@ -60,14 +60,6 @@ def tried(catalog: Catalog, head: int = 5) -> Trial:
 
 def sizes(trial: Trial) -> list[tuple[int | None, int | None, int | None]]:
     return [(image.width, image.height, image.num_bytes) for sample in trial.samples for image in sample.images]
-
-
-def zip_of(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
 
 
 EXPECTED = [(40, 30, len(PICTURES[f"{n}.png"])) for n in range(5)]
