@@ -129,6 +129,8 @@ def _added(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> dict[str,
 def resolved(mixture: Mixture) -> dict[str, Any]:
     """The mixture as it reads with everything it extends put in; keys at their defaults are left out."""
     written: dict[str, Any] = {"name": mixture.name, **mixture.model_dump(mode="json", exclude_defaults=True)}
+    if written.get("decontaminate") == {}:
+        written["decontaminate"] = "all"  # with everything at its default, as people write it
     return written
 
 

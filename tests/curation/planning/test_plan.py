@@ -1,10 +1,12 @@
+from typing import Any
+
 import pytest
 
 from curation.catalog.spec import Catalog
 from curation.errors import LicenceError
 from curation.mixture.spec import Mixture
 from curation.planning.counts import ingested_counts, published_counts
-from curation.planning.plan import curriculum_document, plan_document, plan_mixture, require_licences
+from curation.planning.plan import curriculum_document, plan_document, plan_mixture, require_licences, resolved
 from curation.storage.store import Store
 from tests.support.planning import planned, stating
 from tests.support.upstream import NUM_COPIED, build, write_world
@@ -111,3 +113,12 @@ def test_counts_are_the_same_for_a_moved_checkout(tmp_path, store: Store):
     for name in ("one", "other"):
         build(write_world(tmp_path / name), store)
     assert len(list((store.root / "releases" / "all").glob("*/manifest.json"))) == 1
+
+
+@pytest.mark.parametrize("decontaminate", ["all", {"benchmarks": ["quiz"], "cover": 0.9}])
+def test_what_is_shown_reads_back_as_the_same_mixture(decontaminate: Any) -> None:
+    mixture = Mixture.model_validate({"name": "m", "decontaminate": decontaminate, "dedup": {}}, strict=False)
+    shown = resolved(mixture)
+    assert Mixture.model_validate(shown, strict=False) == mixture
+    if decontaminate == "all":
+        assert shown["decontaminate"] == "all"
