@@ -79,7 +79,7 @@ def funnel(release: ReleaseFacts) -> list[Stage]:
         Stage(
             label="Kept",
             num=_total(sources, "kept"),
-            note="after cleaning and de-duplication",
+            note="after cleaning, de-duplication and decontamination",
             kind="dropped",
             lost=total_by_reason([source.dropped for source in sources]),
             lost_as="dropped",
