@@ -75,15 +75,19 @@ class Prefect:
         return {"mixture": "mixtures/demo.yaml", "root": str(self.folder / "lake"), "catalog": "flows/demo/catalog.yaml"}
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
-        """An answer of the server's API."""
-        done = httpx.request(method, f"{self.api}/{path}", json=body, timeout=30)
-        done.raise_for_status()
-        return done.json()
+        """An answer of the server's API, asked again while its SQLite file is locked, as Prefect's own clients do."""
+        deadline = time.monotonic() + _STARTUP_SECONDS
+        while True:
+            done = httpx.request(method, f"{self.api}/{path}", json=body, timeout=30)
+            if done.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+                done.raise_for_status()
+                return done.json()
+            time.sleep(0.5)
 
-    def states(self, task: str) -> list[str]:
-        """Names of the states that the runs of a task are in."""
+    def states(self, task: str) -> list[str | None]:
+        """Names of the states that the runs of a task are in; none for a run that the server has just heard of."""
         found = self.ask("POST", "task_runs/filter", {"task_runs": {"name": {"any_": [task]}}})
-        return [run["state"]["name"] for run in found]
+        return [run["state_name"] for run in found]
 
     def artifact(self, key: str) -> list[dict[str, object]]:
         """Rows of the newest table artifact with this key."""
