@@ -24,7 +24,8 @@ from benchmarks.printing import show
 from curation.dedup.near_image import Thumbnails, alike_between
 from curation.dedup.picture_check import LookAlikeRule
 from curation.dedup.picture_hashes import HASHED_SIDE, WINDOWS, perceptual_hashes
-from curation.imaging import LUMA_SIDE, on_white, thumbnail_of
+from curation.imaging import on_white
+from curation.thumbnail import LUMA_SIDE, thumbnail_of
 
 SIZES = {(512, 384): 240, (800, 600): 120, (1600, 1200): 32}
 """Sizes of JPEGs, and how many of each."""
@@ -69,7 +70,7 @@ def small(data: bytes, mode: str = "RGB", side: int = LUMA_SIDE) -> Image.Image:
 
 def sign(pictures: Iterable[Image.Image]) -> None:
     """Thumbnails, and all hashes of windows and halves: all that look-alikes need."""
-    rows = [thumbnail_of(picture) for picture in pictures]
+    rows = [thumbnail_of(np.asarray(picture)) for picture in pictures]
     thumbnails = np.frombuffer(bytearray().join(rows), np.uint8).reshape(len(rows), -1)
     assert len(Thumbnails(thumbnails, np.ones(len(rows), np.float32)).looks) == len(rows)
 
@@ -174,7 +175,7 @@ def table(kind: str, images: Pictures) -> None:
 
 def packed(images: Pictures) -> Thumbnails:
     """Thumbnails of decoded pictures."""
-    rows = np.stack([np.frombuffer(thumbnail_of(image), np.uint8) for image in images])
+    rows = np.stack([np.frombuffer(thumbnail_of(np.asarray(image)), np.uint8) for image in images])
     return Thumbnails(rows, np.array([image.width / image.height for image in images], np.float32))
 
 

@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from curation.catalog.template import Unusable
 from curation.errors import RejectReason
+from curation.thumbnail import thumbnail_of
 
 EXTENSIONS = {
     "PNG": "png", "JPEG": "jpg", "MPO": "jpg", "GIF": "gif", "WEBP": "webp", "BMP": "bmp", "TIFF": "tif",
@@ -31,14 +32,6 @@ DECODER_ERRORS = (
 _LAST_BYTES = {"PNG": b"IEND", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "GIF": b";"}
 _TAIL_BYTES = 64
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-
-LUMA_SIDE, CHROMA_SIDE = 128, 16
-THUMBNAIL_BYTES = LUMA_SIDE**2 + 2 * CHROMA_SIDE**2
-"""A thumbnail is [128, 128] luma, then [16, 16] Cb and [16, 16] Cr, 8 bits each, whatever the picture's aspect."""
-
-_FILTERED_SIDE = 2 * LUMA_SIDE
-"""Pictures are averaged down to about this side, then filtered: 2 to 4 times as fast as filtering all pixels."""
-
 
 Pixels = npt.NDArray[Any]
 
@@ -73,7 +66,7 @@ def examine(data: bytes, *, max_pixels: int) -> ImageFacts:
     try:
         image.load()
         shown = _upright(image)
-        pixels, thumbnail = _pixel_hash(shown), thumbnail_of(_drawn(image, shown))
+        pixels, thumbnail = _pixel_hash(shown), thumbnail_of(_eight_bits(shown))
     except DECODER_ERRORS as problem:
         raise Unusable(*_undecodable(data, encoding, problem)) from None
     sha256 = hashlib.sha256(data).hexdigest()
@@ -102,7 +95,7 @@ def _undecodable(data: bytes, encoding: str, problem: Exception) -> tuple[Reject
 
 
 def _upright(image: Image.Image) -> Pixels:
-    """[H, W] or [H, W, 3] pixels, upright and laid on white.
+    """[H, W] or [H, W, 3] pixels in one block, upright and laid on white.
 
     Grey pictures have one channel whatever their mode: formulas and scans come as 1-bit, palette, grey or RGB.
     """
@@ -113,34 +106,14 @@ def _upright(image: Image.Image) -> Pixels:
 def _pixel_hash(pixels: Pixels) -> str:
     """Hash of size and pixels: equal for any two files that show the same."""
     digest = hashlib.sha256(f"{pixels.dtype} {pixels.shape} ".encode())
-    digest.update(np.ascontiguousarray(pixels).data)
+    digest.update(pixels.data)
     return digest.hexdigest()[:32]
 
 
-def thumbnail_of(shown: Image.Image) -> bytes:
-    """The thumbnail of a picture of mode L or RGB.
-
-    Luma is taken before filtering, and colour from whole areas: filtering three channels finely costs more than all the rest.
-    """
-    across, down = (max(1, side // _FILTERED_SIDE) for side in shown.size)
-    area = (0.0, 0.0, shown.width / across, shown.height / down)  # the last of the averaged cells may be partly filled
-    small = shown.reduce((across, down))
-    fine = small.convert("L").resize((LUMA_SIDE, LUMA_SIDE), Image.Resampling.BILINEAR, area).tobytes()
-    if small.mode == "L":
-        return fine + bytes([128]) * (2 * CHROMA_SIDE**2)
-    coarse = small.resize((CHROMA_SIDE, CHROMA_SIDE), Image.Resampling.BOX, area).convert("YCbCr")
-    return fine + coarse.getchannel("Cb").tobytes() + coarse.getchannel("Cr").tobytes()
-
-
-def _drawn(image: Image.Image, shown: Pixels) -> Image.Image:
-    """`shown`, which `image` shows, as a picture of 8 bits: `image` itself where it is one, as a copy costs like decoding."""
-    if image.mode == "RGB" and shown.ndim == 3 and "transparency" not in image.info:
-        return image
-    return Image.fromarray(shown if shown.dtype == np.uint8 else _eight_bits(shown))
-
-
 def _eight_bits(pixels: Pixels) -> npt.NDArray[np.uint8]:
-    """Deeper pixels scaled to 8 bits by their own range."""
+    """Deeper pixels are scaled to 8 bits by their own range."""
+    if pixels.dtype == np.uint8:
+        return pixels
     low, high = float(np.nanmin(pixels)), float(np.nanmax(pixels))
     scale = 255 / (high - low) if high > low else 0.0
     scaled: npt.NDArray[np.uint8] = (np.nan_to_num(pixels.astype(np.float64) - low) * scale).astype(np.uint8)
@@ -173,15 +146,12 @@ def _grey_if_grey(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     for rows in (pixels[:: max(1, len(pixels) // 8)], pixels):
         if pixels.ndim == 2 or not (np.array_equal(rows[..., 0], rows[..., 1]) and np.array_equal(rows[..., 0], rows[..., 2])):
             return pixels
-    return pixels[..., 0]
+    return np.ascontiguousarray(pixels[..., 0])
 
 
 def upright_rgb(data: bytes) -> Image.Image:
     """A picture that `examine` took as RGB, upright and laid on white; deeper grey is scaled to 8 bits."""
-    shown = _upright(_open(data))
-    if shown.dtype != np.uint8:
-        shown = _eight_bits(shown)
-    return Image.fromarray(shown).convert("RGB")
+    return Image.fromarray(_eight_bits(_upright(_open(data)))).convert("RGB")
 
 
 def on_white(image: Image.Image) -> Image.Image:

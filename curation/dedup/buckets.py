@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from curation.dedup.compiled import compiled
+from curation.compiled import compiled
 from curation.dedup.minhash import NO_KEY, Keys
 
 Labels = npt.NDArray[np.uint32]

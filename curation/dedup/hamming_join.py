@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from curation.dedup.compiled import compiled
+from curation.compiled import compiled
 
 Hashes = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.uint32]

@@ -8,8 +8,8 @@ each match of the range at hand, and nothing for all others, however many there 
 import numpy as np
 import numpy.typing as npt
 
+from curation.compiled import compiled
 from curation.dedup.buckets import Labels
-from curation.dedup.compiled import compiled
 
 NOBODY = np.uint32(0xFFFFFFFF)
 NO_GROUP = np.uint32(0xFFFFFFFF)

@@ -11,8 +11,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from curation.compiled import compiled
 from curation.dedup.buckets import Capped, Labels, Pairs, join_pairs
-from curation.dedup.compiled import compiled
 from curation.dedup.similarity import ANSWERS, BOTH_EMPTY, PICTURES, QUESTIONS, Similarities
 
 FloatT = TypeVar("FloatT", np.float16, np.float32)

@@ -11,7 +11,7 @@ s^r + p * s^(r - r/p) * (1 - s^(r/p)). The hashes are those of the bands; only k
 import numpy as np
 import numpy.typing as npt
 
-from curation.dedup.compiled import compiled, folded
+from curation.compiled import compiled, folded
 from curation.dedup.shingles import Hashes, Places, ShingleSets, Values
 from curation.tables import mix_bits
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from curation.dedup.compiled import compiled
+from curation.compiled import compiled
 from curation.dedup.hamming_join import HashTable, Places
 from curation.dedup.picture_check import ASPECT, CONTRAST, LookAlikeRule, Traits, alike_pairs, traits_of
 from curation.dedup.picture_hashes import HALVES, MIN_CONTRAST, WINDOWS, Hashes, contrasts, perceptual_hashes
-from curation.imaging import CHROMA_SIDE, LUMA_SIDE, THUMBNAIL_BYTES
+from curation.thumbnail import CHROMA_SIDE, LUMA_SIDE, THUMBNAIL_BYTES
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

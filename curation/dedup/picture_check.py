@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from curation.dedup.compiled import compiled
+from curation.compiled import compiled
 from curation.dedup.registration import Floats, Frame, improve, pooled, unlike, warped
-from curation.imaging import CHROMA_SIDE, LUMA_SIDE
+from curation.thumbnail import CHROMA_SIDE, LUMA_SIDE
 
 Bytes = npt.NDArray[np.uint8]
 Traits = Floats

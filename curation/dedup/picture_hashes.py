@@ -7,7 +7,7 @@ a line of text laid over a picture spoils only some of them. Sides are as shares
 import numpy as np
 import numpy.typing as npt
 
-from curation.dedup.compiled import compiled
+from curation.compiled import compiled
 
 Hashes = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float32]
@@ -48,17 +48,25 @@ def perceptual_hashes(luma: npt.NDArray[np.uint8], frames: tuple[Frame, ...] = W
 
 
 @compiled
-def _middle(values: Floats) -> int:
-    """The place of the median of an odd number of values; for so few, counting beats sorting."""
-    half = len(values) // 2
-    for place in range(len(values)):
-        below, not_above = 0, 0
-        for other in values:
-            below += other < values[place]
-            not_above += other <= values[place]
-        if below <= half < not_above:
-            return place
-    return half  # where none is a number
+def _median(values: Floats) -> float:
+    """Of an odd number of values, which lose their order: Hoare's selection, without a branch on what is compared."""
+    low, high, half = 0, len(values) - 1, len(values) // 2
+    while low < high:
+        middle = (low + high) // 2
+        pivot, values[middle] = values[middle], values[high]
+        end = low
+        for place in range(low, high):
+            value = values[place]
+            values[place], values[end] = values[end], value
+            end += value < pivot
+        values[high], values[end] = values[end], pivot
+        if end == half:
+            return float(pivot)
+        if end < half:
+            low = end + 1
+        else:
+            high = end - 1
+    return float(values[half])
 
 
 @compiled
@@ -76,23 +84,27 @@ def _hash(
         for span in range(len(waves)):
             if is_down[span]:
                 for wave in range(num_waves):
-                    for row in range(luma.shape[1]):
-                        share = waves[span, wave, row]
-                        for column in range(luma.shape[2]):
-                            columns[span, wave, column] += share * luma[number, row, column]
+                    _weigh(luma[number], waves[span, wave], columns[span, wave])
         for frame in range(len(down)):
-            spectrum[:] = 0
-            for wave in range(_FREQUENCIES):
-                for column in range(HASHED_SIDE):
-                    share = columns[down[frame], wave, column]
-                    for other in range(_FREQUENCIES):
-                        spectrum[wave, other] += share * by_place[across[frame], column, other]
+            for wave in range(num_waves):
+                spectrum[wave] = 0
+                _weigh(by_place[across[frame]], columns[down[frame], wave], spectrum[wave])
             flat = spectrum.ravel()
-            middle = flat[1 + _middle(flat[1:])]
+            middle = _median(flat[1:].copy())
             bits = np.uint64(0)
             for value in flat:
                 bits = (bits << np.uint64(1)) | np.uint64(value > middle)
             hashes[number, frame] = bits
+
+
+@compiled
+def _weigh(rows: Floats, shares: Floats, total: Floats) -> None:
+    """Add all `rows` times their share to `total`."""
+    for row in range(len(rows)):
+        share, line = shares[row], rows[row]
+        if share != 0:  # as most are outside of a window
+            for place in range(len(total)):
+                total[place] += share * line[place]
 
 
 def contrasts(luma: npt.NDArray[np.uint8], frames: tuple[Frame, ...] = HALVES) -> Floats:

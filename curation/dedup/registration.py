@@ -7,7 +7,7 @@ fit at coarse cells, most of all proposals, never come to the fine ones.
 import numpy as np
 import numpy.typing as npt
 
-from curation.dedup.compiled import compiled
+from curation.compiled import compiled
 
 Floats = npt.NDArray[np.float32]
 Frame = npt.NDArray[np.float64]

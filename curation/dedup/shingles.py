@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from curation.dedup.compiled import INCREMENT, compiled, folded
+from curation.compiled import INCREMENT, compiled, folded
 
 Bytes = npt.NDArray[np.uint8]
 Hashes = npt.NDArray[np.uint64]

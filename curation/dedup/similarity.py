@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from curation.compiled import compiled
 from curation.dedup.buckets import Labels
-from curation.dedup.compiled import compiled
 from curation.dedup.minhash import Boilerplate, is_boilerplate
 from curation.dedup.shingles import Places, ShingleSets, Values
 from curation.mixture.dedup import ANSWER_THRESHOLD, DedupSpec

@@ -23,9 +23,9 @@ from curation.dedup.buckets import join_pairs
 from curation.dedup.look_alikes import LookAlikes
 from curation.dedup.near_image import Block, Looks, Tables, Thumbnails, alike_in, distinct
 from curation.dedup.picture_check import LookAlikeRule
-from curation.imaging import THUMBNAIL_BYTES
 from curation.runtime.pool import Pool
 from curation.storage.store import replacing
+from curation.thumbnail import THUMBNAIL_BYTES
 
 PICTURES_PER_BLOCK = 4_096
 PICTURES_PER_TABLE = 262_144

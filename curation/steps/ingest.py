@@ -32,7 +32,7 @@ from curation.storage.store import Store, is_published, point_to_latest, publish
 from curation.tables import COPY_SUFFIX, copy_id
 from curation.upstream.inputs import PartInputs, find_inputs, hash_inputs, inputs_digest
 
-VERSION = 6
+VERSION = 7
 """Bumped when the same files and settings would give other samples; published sources of older versions are then redone."""
 
 

@@ -35,7 +35,7 @@ from curation.sources.pictures import picture_names
 from curation.storage.store import Store, replacing
 from curation.upstream.inputs import PartInputs
 
-VERSION = 4
+VERSION = 5
 MIN_LOOK_PICTURES, MAX_LOOK_PICTURES = 64, 1_024
 TASKS_A_PART = 100_000
 
