@@ -6,9 +6,6 @@ sizes, and crops that begin between two cells, come out alike; colour is the mea
 order, without fused steps: the same pixels give the same bytes.
 """
 
-from collections.abc import Callable
-from functools import lru_cache
-
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -17,7 +14,6 @@ from curation.compiled import compiled
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.floating]
 Places = npt.NDArray[np.int64]
 
 LUMA_SIDE, CHROMA_SIDE = 128, 16
@@ -37,9 +33,6 @@ _F = np.float32
 _HALF = _F(0.5005)
 """Luma of a colour is a multiple of 0.001: no plain area is so near a half that its cells round differently."""
 
-_Taps = tuple[Places, Floats]
-"""[side] the first cell that counts for each result, and [side, n] the weights of it and those after it."""
-
 
 def thumbnail_of(shown: Bytes) -> bytes:
     """THUMBNAIL_BYTES of a picture, [H, W] grey or [H, W, 3] RGB."""
@@ -47,55 +40,21 @@ def thumbnail_of(shown: Bytes) -> bytes:
         shown = np.asarray(Image.fromarray(shown).reduce((-(-shown.shape[1] // _MAX_WIDTH), 1)))
     height, width = shown.shape[:2]
     at_once = max(1, height // _FILTERED_HEIGHT)
-    down = height / at_once
     packed = np.full(THUMBNAIL_BYTES, NEUTRAL, np.uint8)
+    luma, chroma = np.split(packed, [LUMA_SIDE**2])
     pixels = np.ascontiguousarray(shown).reshape(height, -1)
     pixels.setflags(write=False)  # as decoders give them: code is compiled for one kind of array only
-    _average(
-        pixels, width, at_once,
-        *_triangles(down), *_triangles(width), *_boxes(down), *_boxes(width),
-        packed[: LUMA_SIDE**2].reshape(LUMA_SIDE, LUMA_SIDE),
-        packed[LUMA_SIDE**2 :].reshape(2, CHROMA_SIDE, CHROMA_SIDE),
-    )  # fmt: skip
+    _average(pixels, width, at_once, luma.reshape(LUMA_SIDE, LUMA_SIDE), chroma.reshape(2, CHROMA_SIDE, CHROMA_SIDE))
     return packed.tobytes()
 
 
-@lru_cache(64)
-def _triangles(size: float) -> _Taps:
-    """Of `size` cells to LUMA_SIDE: weights that fall from each result's middle to those of its neighbours."""
-    scale = size / LUMA_SIDE
-    reach = max(1.0, _REACH * scale)
-    middles = (np.arange(LUMA_SIDE) + 0.5) * scale
-    return _taps(size, middles - reach, middles + reach, lambda at, row: 1 - np.abs(at + 0.5 - middles[row]) / reach)
-
-
-@lru_cache(64)
-def _boxes(size: float) -> _Taps:
-    """Of `size` cells to CHROMA_SIDE: how much of each lies in each result."""
-    lows = np.arange(CHROMA_SIDE) * (size / CHROMA_SIDE)
-    highs = lows + size / CHROMA_SIDE
-    return _taps(size, lows, highs, lambda at, row: np.minimum(at + 1, highs[row]) - np.maximum(at, lows[row]))
-
-
-def _taps(size: float, lows: Doubles, highs: Doubles, weigh: Callable[[Places, Places], Doubles]) -> _Taps:
-    """The last cell may be partly filled."""
-    cells = int(np.ceil(size))
-    firsts = np.clip(np.floor(lows), 0, cells - 1).astype(np.int64)
-    number = int((np.clip(np.ceil(highs), 1, cells).astype(np.int64) - firsts).max())
-    firsts = np.minimum(firsts, cells - number)
-    weights = np.maximum(0, weigh(firsts[:, None] + np.arange(number), np.arange(len(firsts))[:, None]))
-    return firsts, (weights / weights.sum(1, keepdims=True)).astype(np.float32)
-
-
 @compiled
-def _average(
-    pixels: Bytes, width: int, at_once: int,
-    luma_tops: Places, luma_down: Floats, luma_lefts: Places, luma_across: Floats,
-    chroma_tops: Places, chroma_down: Floats, chroma_lefts: Places, chroma_across: Floats,
-    luma: Bytes, chroma: Bytes,
-) -> None:  # fmt: skip
+def _average(pixels: Bytes, width: int, at_once: int, luma: Bytes, chroma: Bytes) -> None:
     """Fill `luma`, and `chroma` if there are three channels, from `pixels` [H, W * channels], `at_once` rows at a time."""
     is_grey = pixels.shape[1] == width
+    down = len(pixels) / at_once
+    luma_tops, luma_down = _taps(down, LUMA_SIDE, False)
+    chroma_tops, chroma_down = _taps(down, CHROMA_SIDE, True)
     line = np.empty((3, width), np.float32)
     sums = np.zeros((LUMA_SIDE, width), np.float32)
     blue_sums, red_sums = np.zeros((CHROMA_SIDE, width), np.float32), np.zeros((CHROMA_SIDE, width), np.float32)
@@ -116,10 +75,34 @@ def _average(
         if not is_grey:
             _spread(line[1], cell, chroma_row, chroma_tops, chroma_down, blue_sums)
             chroma_row = _spread(line[2], cell, chroma_row, chroma_tops, chroma_down, red_sums)
-    _average_across(sums, luma_lefts, luma_across, luma)
+    _average_across(sums, *_taps(width, LUMA_SIDE, False), luma)
     if not is_grey:
-        _average_across(blue_sums, chroma_lefts, chroma_across, chroma[0])
-        _average_across(red_sums, chroma_lefts, chroma_across, chroma[1])
+        lefts, across = _taps(width, CHROMA_SIDE, True)
+        _average_across(blue_sums, lefts, across, chroma[0])
+        _average_across(red_sums, lefts, across, chroma[1])
+
+
+@compiled
+def _taps(size: float, results: int, is_box: bool) -> tuple[Places, Floats]:
+    """How `size` cells, of which the last may be partly filled, make up `results`: [results] the first cell that counts for
+    each, and [results, n] the weights of it and those after it, as a box or as a triangle."""
+    scale = size / results
+    reach = scale / 2 if is_box else max(1.0, _REACH * scale)
+    cells = int(np.ceil(size))
+    number = min(cells, int(np.ceil(2 * reach)) + 1)
+    firsts, weights = np.zeros(results, np.int64), np.zeros((results, number), np.float32)
+    shares = np.zeros(number)
+    for result in range(results):
+        middle = (result + 0.5) * scale
+        low, high = middle - reach, middle + reach
+        first = min(max(int(np.floor(low)), 0), cells - number)
+        for tap in range(number):
+            at = first + tap
+            share = min(at + 1.0, high) - max(at + 0.0, low) if is_box else 1 - abs(at + 0.5 - middle) / reach
+            shares[tap] = max(share, 0.0)
+        firsts[result] = first
+        weights[result] = shares / shares.sum()
+    return firsts, weights
 
 
 @compiled
