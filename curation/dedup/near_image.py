@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from curation.compiled import compiled
 from curation.dedup.hamming_join import HashTable, Places
-from curation.dedup.picture_check import ASPECT, CONTRAST, LookAlikeRule, Traits, alike_pairs, traits_of
+from curation.dedup.look_alike_rule import LookAlikeRule
+from curation.dedup.picture_check import ASPECT, CONTRAST, Traits, alike_pairs, traits_of
 from curation.dedup.picture_hashes import HALVES, MIN_CONTRAST, WINDOWS, Hashes, contrasts, perceptual_hashes
 from curation.thumbnail import CHROMA_SIDE, LUMA_SIDE, THUMBNAIL_BYTES
 

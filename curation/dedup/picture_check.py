@@ -3,15 +3,36 @@
 Copies differ by what compression and resampling do, which is little *compared with what there is to see around*: every cell's
 difference is held against how much either picture varies nearby, and every small block's against its own contrast. Another
 number in a table or another bar differs by all of that, however small it is. A line of text laid over a picture differs so
-too; it counts as a copy where what differs lies together and looks laid on (`LookAlikeRule`).
+too; it counts as a copy where what differs lies together and looks laid on (`overlay`).
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from curation.compiled import compiled
+from curation.dedup.look_alike_rule import (
+    BLANK,
+    BLOCKWISE,
+    BRIGHT_DETAIL,
+    BRIGHT_PAPER,
+    COLOUR,
+    CROPPABLE,
+    CROPPED_COLOUR,
+    CROPPED_DIFFERENCE,
+    CROPS,
+    DIFFERENCE,
+    FAINT,
+    FAINT_DIFFERENCE,
+    LOCAL,
+    OUTER,
+    OUTLYING,
+    OVERLAID,
+    OVERLAY_BUSY,
+    PAPER,
+    PHOTO,
+    Bounds,
+)
+from curation.dedup.overlay import NOISE_STEPS, is_laid_on
 from curation.dedup.registration import Floats, Frame, improve, pooled, unlike, warped
 from curation.thumbnail import CHROMA_SIDE, LUMA_SIDE
 
@@ -24,80 +45,12 @@ CONTRAST, PLAIN, LIGHT, DETAIL, GREY, ASPECT = range(6)
 _IS_PLAIN, _IS_LIGHT, _IS_DETAILED, _IS_COLOUR = 3, 216, 24, 6
 _NEUTRAL = 128.0
 _BLOCK, _STEP = 8, 4
-_NOISE_STEPS, _NOISE = 20.0, 16.0
-"""Steps of luma, and their variance, that are added to what a picture varies by: compression makes as much out of nothing."""
+_NOISE = 16.0
+"""The variance of luma that compression makes out of nothing."""
 _EDGE = 2
 _HOPELESS = 0.3
 _UNREMARKABLE, _REST, _REST_NOISE = 0.15, 80, 0.03
 MOST, ALL = 1, 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LookAlikeRule:
-    """What counts as looking alike.
-
-    Proposing. `max_bits`, `max_half_bits`: most bits in which two of 64 hashed signs differ, of whole pictures or windows, and
-    of halves. `max_alike`: how many proposals a picture is compared with, the nearest first. `mirrored`: whether mirror images
-    count.
-
-    Comparing, by means over 3 x 3 cells of luma where nothing else is said. `difference`, `cropped_difference`: largest
-    difference, as a share of the lower contrast (standard deviation plus 10); of pictures of a contrast below `faint`, mostly
-    blank pages, `faint_difference`; below `blank` nothing but equal pixels counts. `local_difference`: largest difference as a
-    share of what either picture varies by within two cells (plus 20). `block_difference`, `outer_difference`: largest mean
-    squared difference in 8 x 8 cells, as a share of the lower variance there (plus 16), and of the higher one.
-    `colour`, `cropped_colour`: largest difference in Cb or Cr, of 255; not asked where one picture is grey.
-    `outlying`: largest difference of two cells, not blurred, as a share of what they vary by around, held against that of the
-    80th most different cell (plus 0.03): a spot that differs where nothing else does was changed, not compressed.
-
-    Text laid on. `overlaid`: the share of cells that may differ if they lie together, in a rectangle of at most `overlay_box`
-    of the picture. Asked of photographs (at most `photo` of the cells are plain, at most `paper` as light as paper) nothing
-    more. In a drawing a number in a few cells makes another picture, so there the rectangle must be as wide as `overlay_width`
-    of the picture and wider than high, one picture must have `overlay_detail` times the other's detail in it, and at least
-    `overlay_busy` of both must show detail.
-
-    Crops. `crops`: cropped copies count, after fitting, of pictures of which at least `croppable` shows detail.
-    """
-
-    max_bits: int = 8
-    max_half_bits: int = 6
-    difference: float = 0.75
-    cropped_difference: float = 1.1
-    faint: float = 6.0
-    faint_difference: float = 0.45
-    blank: float = 0.5
-    local_difference: float = 0.36
-    block_difference: float = 1.3
-    outer_difference: float = 0.9
-    colour: float = 12.0
-    cropped_colour: float = 24.0
-    photo: float = 0.4
-    paper: float = 0.3
-    overlaid: float = 0.15
-    overlay_box: float = 0.25
-    overlay_width: float = 0.12
-    overlay_detail: float = 1.6
-    overlay_busy: float = 0.3
-    outlying: float = 3.0
-    crops: bool = True
-    croppable: float = 0.12
-    mirrored: bool = False
-    max_alike: int = 1_024
-
-    def bounds(self, *, crops: bool) -> npt.NDArray[np.float64]:
-        """The bounds as the compiled check takes them, with or without `crops`."""
-        return np.array([crops if name == "crops" else getattr(self, name) for name in _BOUNDS], np.float64)
-
-
-_BOUNDS = (
-    "difference", "cropped_difference", "faint", "faint_difference", "blank", "local_difference", "block_difference",
-    "outer_difference", "colour", "cropped_colour", "photo", "paper", "overlaid", "overlay_box", "overlay_width",
-    "overlay_detail", "overlay_busy", "outlying", "crops", "croppable",
-)  # fmt: skip
-(
-    _DIFFERENCE, _CROPPED_DIFFERENCE, _FAINT, _FAINT_DIFFERENCE, _BLANK, _LOCAL, _BLOCKWISE, _OUTER, _COLOUR, _CROPPED_COLOUR,
-    _PHOTO, _PAPER, _OVERLAID, _OVERLAY_BOX, _OVERLAY_WIDTH, _OVERLAY_DETAIL, _OVERLAY_BUSY, _OUTLYING, _CROPS,
-    _CROPPABLE,
-) = range(len(_BOUNDS))  # fmt: skip
 
 
 @compiled
@@ -194,9 +147,7 @@ def _varying(picture: Floats) -> Floats:
 
 
 @compiled
-def _differing(
-    one: Floats, other: Floats, share: float, edge: int, bounds: npt.NDArray[np.float64], marks: Bytes, limit: int
-) -> int:
+def _differing(one: Floats, other: Floats, share: float, edge: int, bounds: Bounds, marks: Bytes, limit: int) -> int:
     """Mark the cells of two blurred pictures that differ too much by themselves; returns how many, or some beyond `limit`."""
     side = one.shape[0]
     allowed = share * (min(one.std(), other.std()) + 10)
@@ -211,14 +162,14 @@ def _differing(
     for row in range(edge, side - edge):
         for column in range(edge, side - edge):
             gap = abs(one[row, column] - other[row, column])
-            around = max(varies[row, column], other_varies[row, column]) + _NOISE_STEPS
-            marks[row, column] = gap > allowed or gap > bounds[_LOCAL] * around
+            around = max(varies[row, column], other_varies[row, column]) + NOISE_STEPS
+            marks[row, column] = gap > allowed or gap > bounds[LOCAL] * around
             found += marks[row, column]
     return found
 
 
 @compiled
-def _unlike_blocks(one: Floats, other: Floats, edge: int, bounds: npt.NDArray[np.float64], marks: Bytes, limit: int) -> int:
+def _unlike_blocks(one: Floats, other: Floats, edge: int, bounds: Bounds, marks: Bytes, limit: int) -> int:
     """Mark blocks that differ too much as wholes; returns how many, but no more than one beyond `limit`."""
     side, count = one.shape[0], _BLOCK * _BLOCK
     found = 0
@@ -236,45 +187,12 @@ def _unlike_blocks(one: Floats, other: Floats, edge: int, bounds: npt.NDArray[np
             variance = squares / count - (total / count) ** 2
             other_variance = other_squares / count - (other_total / count) ** 2
             low, high = min(variance, other_variance) + _NOISE, max(variance, other_variance) + _NOISE
-            if gaps / count > bounds[_BLOCKWISE] * low or gaps / count > bounds[_OUTER] * high:
+            if gaps / count > bounds[BLOCKWISE] * low or gaps / count > bounds[OUTER] * high:
                 found += 1
                 if found > limit:
                     return found
                 marks[top + 2 : top + _BLOCK - 2, left + 2 : left + _BLOCK - 2] = 1
     return found
-
-
-@compiled
-def _detail(picture: Floats, top: int, bottom: int, left: int, right: int) -> float:
-    """Mean absolute step from cell to cell within a rectangle."""
-    total, count = 0.0, 0
-    for row in range(top, bottom - 1):
-        for column in range(left, right - 1):
-            total += abs(picture[row + 1, column] - picture[row, column]) + abs(picture[row, column + 1] - picture[row, column])
-            count += 1
-    return total / max(count, 1)
-
-
-@compiled
-def _is_laid_on(one: Floats, other: Floats, marks: Bytes, is_photo: bool, bounds: npt.NDArray[np.float64]) -> bool:
-    """Whether the marked cells are as those under a line of text."""
-    side = one.shape[0]
-    top, bottom, left, right, found = side, 0, side, 0, 0
-    for row in range(side):
-        for column in range(side):
-            if marks[row, column]:
-                found += 1
-                top, bottom = min(top, row), max(bottom, row + 1)
-                left, right = min(left, column), max(right, column + 1)
-    height, width = bottom - top, right - left
-    if found > bounds[_OVERLAID] * side * side or height * width > bounds[_OVERLAY_BOX] * side * side:
-        return False
-    if is_photo:
-        return True
-    if width < bounds[_OVERLAY_WIDTH] * side or width < 1.4 * height:
-        return False
-    detail, other_detail = _detail(one, top, bottom, left, right), _detail(other, top, bottom, left, right)
-    return bool(max(detail, other_detail) >= bounds[_OVERLAY_DETAIL] * (min(detail, other_detail) + 1))
 
 
 @compiled
@@ -300,12 +218,12 @@ def _agrees(
     edge: int,
     is_photo: bool,
     may_differ: bool,
-    bounds: npt.NDArray[np.float64],
+    bounds: Bounds,
 ) -> int:
     """ALL if two pictures agree in every cell and block, MOST if in all but where text is laid on, else 0."""
     marks = np.zeros(one.shape, np.uint8)
     ours, theirs = blurred(one), blurred(other)
-    most = int(bounds[_OVERLAID] * one.size) if may_differ else 0
+    most = int(bounds[OVERLAID] * one.size) if may_differ else 0
     found = _differing(ours, theirs, share, edge, bounds, marks, most)
     if found > most:
         return 0
@@ -314,13 +232,13 @@ def _agrees(
         return 0
     if found + blocks == 0:
         return ALL
-    return MOST if _is_laid_on(one, other, marks, is_photo, bounds) else 0
+    return MOST if is_laid_on(one, other, marks, is_photo, bounds) else 0
 
 
 @compiled
 def _is_outlying(one: Floats, other: Floats, allowed: float) -> bool:
     """Whether a spot differs much more than the rest does."""
-    around = np.maximum(_varying(one), _varying(other)) + np.float32(_NOISE_STEPS)
+    around = np.maximum(_varying(one), _varying(other)) + np.float32(NOISE_STEPS)
     gaps = (np.abs(one - other) / around).ravel()
     most = gaps.max()
     if most <= _UNREMARKABLE:
@@ -339,33 +257,32 @@ def _far_apart(one: Floats, other: Floats, allowed: float) -> int:
 
 
 @compiled
-def is_alike(
-    packed: Bytes, traits: Floats, others: Bytes, other_traits: Floats, start: Frame, bounds: npt.NDArray[np.float64]
-) -> bool:
+def is_alike(packed: Bytes, traits: Floats, others: Bytes, other_traits: Floats, start: Frame, bounds: Bounds) -> bool:
     """Whether a picture shows what another one does, all of it or about its window `start`.
 
     [THUMBNAIL_BYTES] and [6] traits of each; bounds as `LookAlikeRule.bounds` gives them.
     """
     contrast = min(traits[CONTRAST], other_traits[CONTRAST])
-    if contrast < bounds[_BLANK]:
+    if contrast < bounds[BLANK]:
         return False
-    is_faint = contrast < bounds[_FAINT]
+    is_faint = contrast < bounds[FAINT]
     detail = min(traits[DETAIL], other_traits[DETAIL])
-    is_photo = max(traits[PLAIN], other_traits[PLAIN]) <= bounds[_PHOTO]
-    is_photo = is_photo and max(traits[LIGHT], other_traits[LIGHT]) <= bounds[_PAPER]
-    may_differ = bounds[_OVERLAID] > 0 and (is_photo or detail >= bounds[_OVERLAY_BUSY])
-    share = bounds[_FAINT_DIFFERENCE] if is_faint else bounds[_DIFFERENCE]
+    is_photo = max(traits[PLAIN], other_traits[PLAIN]) <= bounds[PHOTO]
+    light = max(traits[LIGHT], other_traits[LIGHT])
+    is_photo = is_photo and (light <= bounds[PAPER] or (light <= bounds[BRIGHT_PAPER] and detail >= bounds[BRIGHT_DETAIL]))
+    may_differ = bounds[OVERLAID] > 0 and (is_photo or detail >= bounds[OVERLAY_BUSY])
+    share = bounds[FAINT_DIFFERENCE] if is_faint else bounds[DIFFERENCE]
     is_grey = traits[GREY] > 0 or other_traits[GREY] > 0
     one, other = _unpacked(packed), _unpacked(others)
     small, other_small = pooled(one, 4), pooled(other, 4)
-    most = bounds[_OVERLAID] * small.size if may_differ else 0.0
+    most = bounds[OVERLAID] * small.size if may_differ else 0.0
     if _far_apart(small, other_small, share * (contrast + 10)) <= most:
         agrees = _agrees(one, other, share, 0, is_photo, may_differ, bounds)
-        if agrees == ALL and _is_outlying(one, other, bounds[_OUTLYING]):
+        if agrees == ALL and not is_photo and _is_outlying(one, other, bounds[OUTLYING]):
             return False
         if agrees and _has_colours(packed, others, start, False, is_grey, agrees, bounds):
             return True
-    if bounds[_CROPS] == 0 or is_faint or detail < bounds[_CROPPABLE]:
+    if bounds[CROPS] == 0 or is_faint or detail < bounds[CROPPABLE]:
         return False
     frame = start.copy()
     improve(small, other_small, frame, 8)
@@ -374,26 +291,26 @@ def is_alike(
     if unlike(blurred(middle), blurred(warped(other_middle, frame))) > _HOPELESS:
         return False
     improve(one, other, frame, 2)
-    agrees = _agrees(one, warped(other, frame), bounds[_CROPPED_DIFFERENCE], _EDGE, is_photo, is_photo, bounds)
+    agrees = _agrees(one, warped(other, frame), bounds[CROPPED_DIFFERENCE], _EDGE, is_photo, is_photo, bounds)
     return agrees > 0 and _has_colours(packed, others, frame, True, is_grey, agrees, bounds)
 
 
 @compiled
 def _has_colours(
-    packed: Bytes, others: Bytes, frame: Frame, is_cropped: bool, is_grey: bool, agrees: int, bounds: npt.NDArray[np.float64]
+    packed: Bytes, others: Bytes, frame: Frame, is_cropped: bool, is_grey: bool, agrees: int, bounds: Bounds
 ) -> bool:
     """Whether the colours agree too, but for those under what is laid on."""
     if is_grey:
         return True
-    allowed = bounds[_CROPPED_COLOUR] if is_cropped or agrees != ALL else bounds[_COLOUR]
+    allowed = bounds[CROPPED_COLOUR] if is_cropped or agrees != ALL else bounds[COLOUR]
     off = _recoloured(packed, others, frame, is_cropped, allowed)
-    return off == 0 if agrees == ALL else off < bounds[_OVERLAID]
+    return off == 0 if agrees == ALL else off < bounds[OVERLAID]
 
 
 @compiled
 def alike_pairs(
     packed: Bytes, traits: Traits, others: Bytes, other_traits: Traits, left: npt.NDArray[np.int64],
-    right: npt.NDArray[np.int64], windows: npt.NDArray[np.float64], bounds: npt.NDArray[np.float64],
+    right: npt.NDArray[np.int64], windows: npt.NDArray[np.float64], bounds: Bounds,
 ) -> npt.NDArray[np.bool_]:  # fmt: skip
     """For pairs `left[i]` of the first and `right[i]` of the other pictures, about its window `windows[i]`: are they alike?"""
     found = np.zeros(len(left), np.bool_)

@@ -20,9 +20,9 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from curation.dedup.buckets import join_pairs
+from curation.dedup.look_alike_rule import LookAlikeRule
 from curation.dedup.look_alikes import LookAlikes
 from curation.dedup.near_image import Block, Looks, Tables, Thumbnails, alike_in, distinct
-from curation.dedup.picture_check import LookAlikeRule
 from curation.runtime.pool import Pool
 from curation.storage.store import replacing
 from curation.thumbnail import THUMBNAIL_BYTES

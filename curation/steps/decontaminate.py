@@ -15,8 +15,8 @@ import polars as pl
 
 from curation.decontamination.contacts import CONTACTS, HITS, PICTURE_HITS, Items, benchmark_items, contacts
 from curation.decontamination.leakage import STAGE, decontaminated, leakage
+from curation.dedup.look_alike_rule import LookAlikeRule
 from curation.dedup.near_image import Thumbnails, alike_between
-from curation.dedup.picture_check import LookAlikeRule
 from curation.errors import SourceError
 from curation.fingerprint import fingerprint
 from curation.mixture.decontamination import LEAKAGE_NAME, DecontaminationSpec
@@ -25,7 +25,7 @@ from curation.steps.step import Artefact, created_now
 from curation.storage.store import Store, is_published, publish, read_manifest, replacing, write_table
 from curation.tables import THUMBNAILS, VERDICTS
 
-VERSION = 3
+VERSION = 4
 ROWS_PER_FILE = 1_000_000
 _ITEM_TABLES = ("facts", "pictures", "questions", "grams")
 _KINDS: dict[str, dict[str, type[pl.DataType]]] = {"contacts": CONTACTS, "hits": HITS, "pictures": PICTURE_HITS}

@@ -21,7 +21,7 @@ from curation.storage.store import Store, is_published, latest, publish, read_ma
 from curation.tables import SIGNATURES, VERDICTS
 
 VERSION = 1
-NEAR_VERSION = 4
+NEAR_VERSION = 5
 ROWS_PER_FILE = 1_000_000
 
 

@@ -13,6 +13,7 @@ import polars as pl
 from curation.dedup.boilerplate import boilerplate
 from curation.dedup.buckets import Capped, Pairs, join_pairs, split_pairs
 from curation.dedup.keepers import NOBODY, Sweep
+from curation.dedup.look_alike_rule import LookAlikeRule
 from curation.dedup.look_alikes import LookAlikes
 from curation.dedup.meaning import PICTURE_SIDE
 from curation.dedup.minhash import Boilerplate
@@ -28,7 +29,6 @@ from curation.dedup.pair_rule import (
     said_alike,
     show_the_same,
 )  # fmt: skip
-from curation.dedup.picture_check import LookAlikeRule
 from curation.dedup.shingles import Hashes
 from curation.dedup.similarity import BOTH_EMPTY, WHOLE, Similarities
 from curation.dedup.verdict_rows import Measured, conflicts, removed_turns, sample_decisions, verdict_rows

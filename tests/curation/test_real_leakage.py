@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 
 from curation.catalog.spec import Catalog
+from curation.dedup.look_alike_rule import LookAlikeRule
 from curation.dedup.near_image import Thumbnails, alike_within
-from curation.dedup.picture_check import LookAlikeRule
 from curation.mixture.spec import Mixture
 from curation.runtime.pool import InProcessPool
 from curation.steps.ingest import Ingest

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from curation.dedup.look_alike_rule import LookAlikeRule
 from curation.dedup.near_image import Thumbnails, alike_within
-from curation.dedup.picture_check import LookAlikeRule
 from curation.imaging import examine
 from tests.support.real_slices import real_slices
 

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageOps
 
 from curation.dedup import hamming_join, near_image
+from curation.dedup.look_alike_rule import LookAlikeRule
 from curation.dedup.near_image import Thumbnails, alike_between, alike_within
-from curation.dedup.picture_check import LookAlikeRule
 from tests.support.look_alikes import saved, scene, thumbnails
 
 RULE = LookAlikeRule()

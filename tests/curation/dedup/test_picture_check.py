@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from curation.dedup.look_alike_rule import LookAlikeRule
 from curation.dedup.near_image import Thumbnails
-from curation.dedup.picture_check import CONTRAST, GREY, LookAlikeRule, alike_pairs
+from curation.dedup.picture_check import CONTRAST, DETAIL, GREY, alike_pairs
 from tests.support.look_alikes import saved, scene, thumbnails
 
 SIZE = (640, 480)
@@ -84,13 +85,43 @@ def test_a_line_of_text_laid_on_makes_no_other_picture_but_two_do():
     assert agree(photo, laid_on(photo, (60, 300)))
     assert not agree(photo, laid_on(laid_on(photo, (60, 40)), (60, 400))), "what differs must lie together"
     busy = chart(1)
-    assert LookAlikeRule().overlay_busy <= thumbnails(busy).looks.traits[0, 3]
+    assert LookAlikeRule().overlay_busy <= thumbnails(busy).looks.traits[0, DETAIL]
     assert agree(busy, laid_on(busy, (160, 60)))
 
 
 def test_text_in_the_place_of_other_text_makes_another_chart():
     busy = chart(1)
     assert not agree(laid_on(busy, (160, 60)), laid_on(busy, (160, 60), "quite other words"))
+
+
+def card(number: str, size: int, rows: int = 0) -> Image.Image:
+    """A number on a card, with `rows` of other numbers under it."""
+    image = Image.new("RGB", SIZE, "white")
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(size)
+    draw.text((60, 40), number, fill="black", font=font)
+    for row in range(1, rows + 1):
+        draw.text((60, 40 + row * (size + 14)), "31415 926 535 8979"[:: 1 if row % 2 else -1], fill="black", font=font)
+    return image
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("1111", "8888"), ("4711", "1174"), ("360", "12459"), ("852", "96"), ("7731", "20846")]
+)
+@pytest.mark.parametrize("rows", [0, 1, 3])
+@pytest.mark.parametrize("size", [30, 50, 70])
+def test_a_number_in_the_place_of_another_makes_another_card(one: str, other: str, size: int, rows: int):
+    assert agree(card(one, size, rows), saved(card(one, size, rows), "JPEG", quality=60))
+    assert not agree(card(one, size, rows), card(other, size, rows))
+
+
+def test_shapes_that_moved_are_no_line_of_text():
+    pictures = []
+    for places in ((80, 260, 500), (80, 330, 430)):
+        image = Image.new("RGB", SIZE, "lightgrey")
+        for number, left in enumerate(places):
+            ImageDraw.Draw(image).ellipse((left, 200, left + 70, 270), fill=("navy", "gold", "black")[number])
+        pictures.append(image)
+    assert not agree(*pictures)
 
 
 def test_blank_pictures_agree_with_nothing():

@@ -1,7 +1,7 @@
 import numpy as np
 from PIL import Image
 
-from curation.dedup.picture_check import LookAlikeRule
+from curation.dedup.look_alike_rule import LookAlikeRule
 from curation.dedup.picture_hashes import HALVES, WINDOWS, contrasts, perceptual_hashes
 from tests.support.look_alikes import scene, thumbnails
 

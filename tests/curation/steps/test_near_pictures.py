@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from curation.catalog.spec import Catalog
+from curation.dedup.look_alike_rule import LookAlikeRule
 from curation.dedup.near_image import Thumbnails, alike_between, alike_within
-from curation.dedup.picture_check import LookAlikeRule
 from curation.inspection.clusters import clusters
 from curation.inspection.lookup import look_up
 from curation.mixture.dedup import DedupSpec
