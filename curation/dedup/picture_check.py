@@ -56,11 +56,10 @@ MOST, ALL = 1, 2
 @compiled
 def _unpacked(packed: Bytes) -> Floats:
     """[s, s] luma of a packed thumbnail."""
-    luma = np.empty((LUMA_SIDE, LUMA_SIDE), np.float32)
-    for row in range(LUMA_SIDE):
-        for column in range(LUMA_SIDE):
-            luma[row, column] = packed[row * LUMA_SIDE + column]
-    return luma
+    luma = np.empty(LUMA_SIDE * LUMA_SIDE, np.float32)
+    for place in range(len(luma)):
+        luma[place] = packed[place]
+    return luma.reshape(LUMA_SIDE, LUMA_SIDE)
 
 
 @compiled
@@ -78,22 +77,23 @@ def _chroma(packed: Bytes, channel: int) -> Floats:
 def traits_of(packed: Bytes, aspects: Floats) -> Traits:
     """Traits of [n, THUMBNAIL_BYTES] thumbnails."""
     traits = np.zeros((len(packed), 6), np.float32)
-    lows, highs = np.empty(64, np.float32), np.empty(64, np.float32)
+    lows, highs = np.empty(66, np.float32), np.empty(66, np.float32)  # edges repeated
     for number in range(len(packed)):
         small = pooled(_unpacked(packed[number]), LUMA_SIDE // 64)
         side = small.shape[0]
         total, squares, plain, light, detailed = 0.0, 0.0, 0, 0, 0
         for row in range(side):
-            above, below = max(row - 1, 0), min(row + 1, side - 1)
+            above, line, below = small[max(row - 1, 0)], small[row], small[min(row + 1, side - 1)]
             for column in range(side):
-                lows[column] = min(small[above, column], small[row, column], small[below, column])
-                highs[column] = max(small[above, column], small[row, column], small[below, column])
+                lows[column + 1] = min(above[column], line[column], below[column])
+                highs[column + 1] = max(above[column], line[column], below[column])
+            lows[0], lows[side + 1], highs[0], highs[side + 1] = lows[1], lows[side], highs[1], highs[side]
             for column in range(side):
-                value = small[row, column]
+                value = line[column]
                 total += value
                 squares += value * value
-                before, after = max(column - 1, 0), min(column + 1, side - 1)
-                varies = max(highs[before], highs[column], highs[after]) - min(lows[before], lows[column], lows[after])
+                low = min(lows[column], lows[column + 1], lows[column + 2])
+                varies = max(highs[column], highs[column + 1], highs[column + 2]) - low
                 plain += varies <= _IS_PLAIN
                 detailed += varies > _IS_DETAILED
                 light += value >= _IS_LIGHT

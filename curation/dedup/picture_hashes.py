@@ -109,13 +109,27 @@ def _weigh(rows: Floats, shares: Floats, total: Floats) -> None:
 
 def contrasts(luma: npt.NDArray[np.uint8], frames: tuple[Frame, ...] = HALVES) -> Floats:
     """[n, frames] standard deviations of luma."""
+    cells = np.rint(np.array(frames) * HASHED_SIDE).astype(np.int64)
     found = np.zeros((len(luma), len(frames)), np.float32)
     for start in range(0, len(luma), _BATCH):
-        part = _reduced(luma[start : start + _BATCH])
-        for number, frame in enumerate(frames):
-            top, bottom, left, right = (round(share * HASHED_SIDE) for share in frame)
-            found[start : start + _BATCH, number] = part[:, top:bottom, left:right].std((1, 2))
+        _vary(_reduced(luma[start : start + _BATCH]), cells, found[start : start + _BATCH])
     return found
+
+
+@compiled
+def _vary(luma: Floats, cells: npt.NDArray[np.int64], found: Floats) -> None:
+    for number in range(len(luma)):
+        for frame in range(len(cells)):
+            top, bottom, left, right = cells[frame]
+            total, squares = 0.0, 0.0
+            for row in range(top, bottom):
+                line = luma[number, row]
+                for column in range(left, right):
+                    value = np.float64(line[column])
+                    total += value
+                    squares += value * value
+            count = (bottom - top) * (right - left)
+            found[number, frame] = np.sqrt(max(squares / count - (total / count) ** 2, 0.0))
 
 
 @compiled

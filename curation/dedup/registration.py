@@ -26,12 +26,15 @@ def pooled(picture: Floats, cells: int) -> Floats:
     """Means over squares of `cells` by `cells`."""
     side = picture.shape[0] // cells
     small = np.zeros((side, side), np.float32)
-    for row in range(side * cells):
-        for column in range(side * cells):
-            small[row // cells, column // cells] += picture[row, column]
     for row in range(side):
+        sums = small[row]
+        for within in range(row * cells, (row + 1) * cells):
+            line = picture[within]
+            for column in range(side):
+                for place in range(column * cells, (column + 1) * cells):
+                    sums[column] += line[place]
         for column in range(side):
-            small[row, column] /= np.float32(cells * cells)
+            sums[column] /= np.float32(cells * cells)
     return small
 
 
