@@ -6,8 +6,9 @@ bounds them. Ingestion decodes every picture once, in full, to see that it is wh
 as well.
 
 ImageHash is optional (pip install ImageHash). imagededup is not run: it needs torchvision, which this project goes without.
-Planted copies are of real photographs and charts where the slices are (CURATION_REAL_DATA, else shared/data beside the
-repository), and of made-up ones elsewhere.
+Rates are also of real JPEGs, and planted copies of real photographs and charts, where the slices are (CURATION_REAL_DATA, else
+shared/data beside the repository); elsewhere all are made up. Last come pairs that must not be merged: cards that differ in a
+number.
 """
 
 import io
