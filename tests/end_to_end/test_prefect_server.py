@@ -22,7 +22,7 @@ from tests.end_to_end.conftest import REPOSITORY
 from tests.support.http_server import serving
 
 pytestmark = pytest.mark.slow
-_STARTUP_SECONDS = 120
+_STARTUP_SECONDS = 300
 
 
 class Prefect:
