@@ -28,6 +28,7 @@ from curation.dedup.look_alike_rule import (
     OUTLYING,
     OVERLAID,
     OVERLAY_BUSY,
+    OVERLAY_HEIGHT,
     PAPER,
     PHOTO,
     Bounds,
@@ -48,6 +49,7 @@ _BLOCK, _STEP = 8, 4
 _NOISE = 16.0
 """The variance of luma that compression makes out of nothing."""
 _EDGE = 2
+_COARSE = 4
 _HOPELESS = 0.3
 _UNREMARKABLE, _REST, _REST_NOISE = 0.15, 80, 0.03
 MOST, ALL = 1, 2
@@ -247,13 +249,16 @@ def _is_outlying(one: Floats, other: Floats, allowed: float) -> bool:
 
 
 @compiled
-def _far_apart(one: Floats, other: Floats, allowed: float) -> int:
-    """How many coarse cells differ by more than `allowed`."""
-    far = 0
+def _far_apart(one: Floats, other: Floats, allowed: float) -> tuple[int, int]:
+    """How many coarse cells differ by more than `allowed`, and over how many rows they lie."""
+    far, top, bottom = 0, one.shape[0], 0
     for row in range(one.shape[0]):
+        line, against, before = one[row], other[row], far
         for column in range(one.shape[1]):
-            far += abs(one[row, column] - other[row, column]) > allowed
-    return far
+            far += abs(line[column] - against[column]) > allowed
+        if far > before:
+            top, bottom = min(top, row), row + 1
+    return far, max(bottom - top, 0)
 
 
 @compiled
@@ -274,9 +279,11 @@ def is_alike(packed: Bytes, traits: Floats, others: Bytes, other_traits: Floats,
     share = bounds[FAINT_DIFFERENCE] if is_faint else bounds[DIFFERENCE]
     is_grey = traits[GREY] > 0 or other_traits[GREY] > 0
     one, other = _unpacked(packed), _unpacked(others)
-    small, other_small = pooled(one, 4), pooled(other, 4)
-    most = bounds[OVERLAID] * small.size if may_differ else 0.0
-    if _far_apart(small, other_small, share * (contrast + 10)) <= most:
+    small, other_small = pooled(one, _COARSE), pooled(other, _COARSE)
+    far, rows = _far_apart(small, other_small, share * (contrast + 10))
+    # Coarse cells at both ends may be marked in one row of theirs only: what is higher than this is no line of text.
+    may_differ = may_differ and (is_photo or (rows - 2) * _COARSE <= bounds[OVERLAY_HEIGHT] * LUMA_SIDE)
+    if far <= (bounds[OVERLAID] * small.size if may_differ else 0.0):
         agrees = _agrees(one, other, share, 0, is_photo, may_differ, bounds)
         if agrees == ALL and not is_photo and _is_outlying(one, other, bounds[OUTLYING]):
             return False
