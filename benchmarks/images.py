@@ -110,16 +110,15 @@ def speed(name: str, files: Sequence[bytes]) -> None:
     found["with full decode"] = 1 / (1 / found["added"] + 1 / found["full decode"])
     compared = [
         ("signatures", "signature", "scaled decode", "bare scaled decode"),
-        ("  with the full decode", "with full decode", "full decode", "bare full decode"),
-        ("  with all that ingestion looks at", "examine", "full decode", "bare full decode"),
+        ("signatures, full decode", "with full decode", "full decode", "bare full decode"),
+        ("all of ingestion", "examine", "full decode", "bare full decode"),
         ("one hash alone", "hash", "ImageHash", "ImageHash phash"),
         ("signatures", "signature", "ImageHash", "ImageHash phash"),
-        ("  with all that ingestion looks at", "examine", "ImageHash", "ImageHash phash"),
+        ("all of ingestion", "examine", "ImageHash", "ImageHash phash"),
     ]
-    print(name)
     for label, ours, other, versus in compared:
         if other in found:
-            show(f"  {label}", found[ours], found[other], "pictures/s", versus=versus)
+            show(f"{label}, {name}", found[ours], found[other], "pictures/s", versus=versus)
 
 
 def photographs_of_the_web() -> dict[str, list[bytes]]:
@@ -131,7 +130,7 @@ def photographs_of_the_web() -> dict[str, list[bytes]]:
             image = Image.open(path)
             if image.format == "JPEG" and image.mode == "RGB" and low <= max(image.size) < high:
                 files.append(path.read_bytes())
-        found[f"real JPEGs of {low} to {high} px"] = files[:: max(1, len(files) // REAL)]
+        found[f"real, {low} to {high} px"] = files[:: max(1, len(files) // REAL)]
     return found
 
 
@@ -255,7 +254,7 @@ def main() -> None:
     """Print the figures."""
     for size, count in SIZES.items():
         made_up = [encoded(photograph(number, size)) for number in range(count)]
-        speed(f"made-up JPEGs of {size[0]} x {size[1]}", made_up)
+        speed(f"made up, {size[0]} x {size[1]}", made_up)
     for name, files in photographs_of_the_web().items():
         speed(name, files)
     for kind, images in planted().items():

@@ -23,7 +23,8 @@ class LookAlikeRule:
     squared difference in 8 x 8 cells, as a share of the lower variance there (plus 16), and of the higher one.
     `colour`, `cropped_colour`: largest difference in Cb or Cr, of 255; not asked where one picture is grey.
     `outlying`: largest difference of two cells, not blurred, as a share of what they vary by around, held against that of the
-    80th most different cell (plus 0.03): a spot that differs where nothing else does was changed, not compressed.
+    80th most different cell (plus 0.03): a spot that differs where nothing else does was changed, not compressed. Not asked of
+    photographs, on which a faint line of text may be laid.
 
     Text laid on. `overlaid`: the share of cells that may differ if they lie together, in a rectangle of at most `overlay_box`
     of the picture. Asked of photographs (at most `photo` of the cells are plain, at most `paper` as light as paper) nothing

@@ -118,6 +118,7 @@ def contrasts(luma: npt.NDArray[np.uint8], frames: tuple[Frame, ...] = HALVES) -
 
 @compiled
 def _vary(luma: Floats, cells: npt.NDArray[np.int64], found: Floats) -> None:
+    """Fill `found` [n, frames] with standard deviations, frames given as [frames, 4] rows and columns of cells."""
     for number in range(len(luma)):
         for frame in range(len(cells)):
             top, bottom, left, right = cells[frame]
